@@ -29,11 +29,8 @@ COMMANDS = ("start", "setup", "run", "test")
 FIRST_LESSON = os.path.join("notebooks", "00_start_here.ipynb")
 
 DISK_WORDS = ("no space left", "errno 28", "winerror 112", "not enough space", "disk quota exceeded")
-NETWORK_WORDS = (
-    "newconnectionerror", "failed to establish a new connection", "connection broken by", "proxyerror",
-    "name resolution", "getaddrinfo failed", "connecttimeouterror", "readtimeouterror", "network is unreachable",
-    "connection refused", "certificate_verify_failed",
-)  # fmt: skip
+NETWORK_WORDS = ("connection broken by", "name resolution", "getaddrinfo failed", "network is unreachable")
+NETWORK_WORDS += ("newconnectionerror", "connection refused", "proxyerror", "timeouterror", "certificate_verify_failed")
 
 
 class LabError(Exception):
@@ -47,9 +44,6 @@ class LabError(Exception):
 def say(text):
     """Print a line of our own at once, marked so that it stands out from pip's and JupyterLab's lines."""
     print("[lab] " + text, flush=True)
-
-
-# ---------------------------------------------------------------------------------------------- what we stand on
 
 
 def check_python(version=None):
@@ -77,18 +71,14 @@ def check_venv_module():
         ) from None
 
 
-def check_disk(folder=None):
-    """Raise LabError when the disk of the folder has less room than a first installation takes."""
-    folder = folder or ROOT
-    free = shutil.disk_usage(folder).free / 1e9
+def check_disk():
+    """Raise LabError when our disk has less room than a first installation takes."""
+    free = shutil.disk_usage(ROOT).free / 1e9
     if free < NEEDED_GB:
         raise LabError(
-            "The disk is almost full: {:.1f} GB are free where {} lies, and the installation needs about "
-            "{:.1f} GB; free some space and start again.".format(free, folder, NEEDED_GB)
+            f"The disk is almost full: {free:.1f} GB are free where {ROOT} lies, and the installation needs about "
+            f"{NEEDED_GB:.1f} GB; free some space and start again."
         )
-
-
-# ---------------------------------------------------------------------------------------------- installation
 
 
 def venv_python():
@@ -120,8 +110,12 @@ def is_installed(extra=""):
 
 
 def venv_works():
-    """Tell whether .venv holds a Python of our version and a pip that starts."""
-    question = "import sys, pip; print(sys.version_info[:2] == {})".format(tuple(sys.version_info[:2]))
+    """Tell whether .venv holds a Python of our version and a whole pip."""
+    question = (
+        "import sys, importlib.metadata, pip._internal.cli.main; "
+        "whole = importlib.metadata.distribution('pip').read_text('INSTALLER'); "
+        f"print(bool(whole) and sys.version_info[:2] == {tuple(sys.version_info[:2])})"
+    )
     try:
         answer = subprocess.run([venv_python(), "-c", question], capture_output=True, text=True, check=False)
     except OSError:
@@ -164,8 +158,8 @@ def explain_failure(output, otherwise):
     words = output.lower()
     if any(sign in words for sign in DISK_WORDS):
         return (
-            "The disk is full: free about {:.0f} GB where {} lies and in {}, where pip unpacks, then start "
-            "again; what is installed so far is kept.".format(NEEDED_GB, ROOT, tempfile.gettempdir())
+            f"The disk is full: free about {NEEDED_GB:.0f} GB where {ROOT} lies and in {tempfile.gettempdir()}, "
+            "where pip unpacks, then start again; what is installed so far is kept."
         )
     if any(sign in words for sign in NETWORK_WORDS):
         return (
@@ -173,9 +167,8 @@ def explain_failure(output, otherwise):
             "start again; what is installed so far is kept."
         )
     if "no matching distribution" in words:
-        return "A package has no version for this computer (Python {}, {} {}); its name is in pip's lines above.".format(
-            platform.python_version(), platform.system(), platform.machine()
-        )
+        computer = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+        return f"A package has no version for this computer ({computer}); its name is in pip's lines above."
     return otherwise + "; the lines above say why."
 
 
@@ -184,7 +177,7 @@ def pip_install(arguments):
     command = [venv_python(), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
     errors = []
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, errors="replace") as process:
-        for line in process.stderr:
+        for line in process.stderr or ():
             print(line, end="", file=sys.stderr, flush=True)
             errors.append(line)
     if process.returncode:
@@ -214,10 +207,7 @@ def install(extra=""):
     for done in {"", extra}:  # an extra comes with the course itself
         with open(stamp_path(done), "w", encoding="utf-8") as file:
             file.write(fingerprint(done))
-    say("Installed in {:.0f} s".format(time.time() - start))
-
-
-# ---------------------------------------------------------------------------------------------- the commands
+    say(f"Installed in {time.time() - start:.0f} s")
 
 
 def call(arguments, **environment):
@@ -237,10 +227,17 @@ def call(arguments, **environment):
     return process.returncode
 
 
+def setup(_options):
+    """Only install."""
+    install("")
+    say("Ready; open the first lesson with: python lab.py")
+    return 0
+
+
 def start(options):
     """Open JupyterLab at the first lesson; the options are JupyterLab's."""
     install()
-    say("Opening {}; stop with Ctrl-C".format(FIRST_LESSON))
+    say(f"Opening {FIRST_LESSON}; stop with Ctrl-C")
     return call(["-m", "jupyterlab", *options, FIRST_LESSON])
 
 
@@ -304,25 +301,18 @@ def main(arguments):
         if command not in COMMANDS:
             raise LabError("There is no command {!r}; known are: {}.".format(command, ", ".join(COMMANDS)), status=2)
         if command in ("setup", "test") and options:
-            raise LabError("The command {} takes no options.".format(command), status=2)
+            raise LabError(f"The command {command} takes no options.", status=2)
         check_python()
         return {"start": start, "setup": setup, "run": run, "test": test}[command](options)
     except LabError as error:
-        print("[lab] {}".format(error), file=sys.stderr)
+        print(f"[lab] {error}", file=sys.stderr)
         return error.status
     except OSError as error:  # a full disk or a read-only folder, met by ourselves
-        print("[lab] {}".format(explain_failure(str(error), str(error))), file=sys.stderr)
+        print(f"[lab] {explain_failure(str(error), str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\n[lab] Stopped; start again to go on from here.", file=sys.stderr)
         return 130
-
-
-def setup(_options):
-    """Only install."""
-    install("")
-    say("Ready; open the first lesson with: python lab.py")
-    return 0
 
 
 if __name__ == "__main__":
