@@ -177,7 +177,7 @@ def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _documenting_call(call: ast.Call, module: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the docstrings in calls such as add_docstr(torch.abs, r\"\"\"...\"\"\"), whose text is not the first statement."""
+    """Yield the docstrings in calls such as add_docstr(torch.abs, "Returns ...")."""
     function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     if function.lstrip("_") in DOCUMENTING_CALLS and len(call.args) >= 2:
         target, text = ast.unparse(call.args[-2]).strip("'\""), call.args[-1]
