@@ -132,6 +132,7 @@ def make_venv():
     say("Making a virtual environment in .venv")
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True, check=False)
     if made.returncode:
+        print(made.stdout + made.stderr, file=sys.stderr)
         raise LabError(explain_failure(made.stdout + made.stderr, "The virtual environment could not be made"))
 
 

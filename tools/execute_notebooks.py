@@ -52,6 +52,7 @@ def execute(path: Path, target: Path) -> str | None:
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],  # the kernel's own remarks are no output of ours
         resources={"metadata": {"path": str(path.parent)}},
     )
     problem = None
