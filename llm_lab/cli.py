@@ -1,0 +1,218 @@
+"""The command line: `python -m llm_lab COMMAND --help` explains each command.
+
+torch is imported by the command that needs it, not here, so that `--help` answers at once. An error is one sentence
+on the standard error stream and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from llm_lab.config import SIZES, MaskingConfig, ModelConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from llm_lab.text.corpus import Corpus
+    from llm_lab.text.dataset import Dataset
+    from llm_lab.text.tokenizer import Tokenizer
+
+CORPUS_HELP = "docs, docs:python,numpy, a UTF-8 file or folder, a folder that `corpus` wrote, or hub:OWNER/NAME"
+RESUMABLE = 130  # the shell's exit status for a process that Ctrl-C ended
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage lines."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help explains it.\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        if type(error) is RuntimeError:  # not one of ours: a fault of the program, to be seen whole
+            raise
+        sentence = str(error)
+    except OSError as error:
+        sentence = explain(error)
+    print(f"{parser.prog}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def explain(error: OSError) -> str:
+    """One sentence for what the system refused."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{where}: free some space; what was written before is intact."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"this folder can't be written{where}: choose another with --out, or change its permissions."
+    return f"{error.strerror or error}{where}: check the path."
+
+
+def build_parser() -> Parser:
+    """All commands with their flags."""
+    parser = Parser(prog="llm_lab", description="Build a corpus, train a masked language model on it, and use it.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    corpus = commands.add_parser("corpus", help="build a corpus and its tokenizer")
+    corpus.add_argument("name", metavar="NAME", help=CORPUS_HELP)
+    corpus.add_argument("--out", required=True, type=Path, help="folder to write")
+    corpus.add_argument("--vocabulary-size", type=int, default=8192, help="entries of the tokenizer (default 8192)")
+    corpus.set_defaults(run=run_corpus)
+
+    pretrain = commands.add_parser("pretrain", help="train a masked language model")
+    pretrain.add_argument("--corpus", required=True, metavar="NAME", help=CORPUS_HELP)
+    pretrain.add_argument("--size", choices=SIZES, default="tiny", help="which defaults to start from (default tiny)")
+    pretrain.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder of the run")
+    pretrain.add_argument("--resume", action="store_true", help="go on with a run that was broken off")
+    for config in (TrainConfig, MaskingConfig, ModelConfig):
+        add_flags(pretrain, config)
+    pretrain.set_defaults(run=run_pretrain)
+
+    fill = commands.add_parser("fill", help="fill the blanks of a sentence")
+    fill.add_argument("text", help='a sentence with one or more [MASK], such as "Returns the [MASK] of the array."')
+    fill.add_argument("--model", required=True, type=Path, metavar="RUN", help="folder of a run or of a model")
+    fill.add_argument("--top", type=int, default=5, help="words to show for each blank (default 5)")
+    fill.set_defaults(run=run_fill)
+
+    evaluate = commands.add_parser("evaluate", help="measure a model on held-out text")
+    evaluate.add_argument("--model", required=True, type=Path, metavar="RUN", help="folder of a run or of a model")
+    evaluate.add_argument("--corpus", required=True, metavar="NAME", help=CORPUS_HELP)
+    evaluate.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    evaluate.set_defaults(run=run_evaluate)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
+    """A flag for each field of a config; a flag that isn't given leaves the default of the chosen size."""
+    group = parser.add_argument_group(config.__name__)
+    for one in fields(config):
+        flag = "--" + one.name.replace("_", "-")
+        kind = {"int": int, "float": float, "str": str}[str(one.type)]
+        by_size = {
+            str(getattr(part, one.name)) for size in SIZES.values() for part in _parts(size) if hasattr(part, one.name)
+        }
+        default = by_size.pop() if len(by_size) == 1 else "depends on the size"
+        group.add_argument(
+            flag,
+            type=kind,
+            metavar=kind.__name__.upper(),
+            help=f"{one.metadata['help']} ({default})".replace("%", "%%"),
+        )
+
+
+def _parts(size: Any) -> tuple[ModelConfig, TrainConfig, MaskingConfig]:
+    return size.model, size.train, size.masking
+
+
+def _with_flags(config: Any, options: argparse.Namespace) -> Any:
+    given = {one.name: getattr(options, one.name) for one in fields(config)}
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def say(line: str) -> None:
+    """Progress goes to the standard error stream, so that results can be piped."""
+    print(line, file=sys.stderr, flush=True)
+
+
+# -- the commands -----------------------------------------------------------------------------------------------------
+
+
+def run_corpus(options: argparse.Namespace) -> int:
+    """`corpus`: build, save, and print what was built."""
+    from llm_lab.text.corpus import build_corpus, save_corpus
+    from llm_lab.text.dataset import train_corpus_tokenizer
+
+    corpus = build_corpus(options.name, progress=say)
+    tokenizer = train_corpus_tokenizer(corpus, options.vocabulary_size)
+    save_corpus(corpus, options.out)
+    tokenizer.save(options.out / "tokenizer.json")
+    ids = tokenizer.encode_many([document.text for document in corpus.documents])
+    before, after = corpus.leak_shares()
+    print(f"documents   {len(corpus.documents):,} ({len(corpus.split('held_out')):,} held out)")
+    print(f"words       {corpus.num_words:,}")
+    print(f"tokens      {sum(len(row) for row in ids):,} (vocabulary of {tokenizer.vocabulary_size:,})")
+    print(f"leaks       {before:.2%} of the held-out documents repeated training text; {after:.2%} after dropping them")
+    print(f"SHA-256     {corpus.sha}")
+    print(f"written to  {options.out}")
+    return 0
+
+
+def run_pretrain(options: argparse.Namespace) -> int:
+    """`pretrain`: train, and say where the model is."""
+    size = SIZES[options.size]
+    model, train, masking = (_with_flags(part, options) for part in _parts(size))
+    from llm_lab.tasks.pretraining import pretrain
+    from llm_lab.train.distributed import is_first
+
+    dataset = load_dataset(options.corpus, model.vocabulary_size, train.row_length)
+    run = pretrain(dataset, model, train, masking, options.out, options.resume)
+    if not is_first():
+        return 0
+    if run.interrupted:
+        say(f"Stopped and saved at step {len(run.records)} of {train.steps}; the same command with --resume goes on.")
+        return RESUMABLE
+    say(f"The model is in {options.out / 'model'}; metrics in {options.out / 'metrics.jsonl'}.")
+    return 0
+
+
+def run_fill(options: argparse.Namespace) -> int:
+    """`fill`: the best words for each blank with their probabilities."""
+    from llm_lab.tasks.masked_language_model import fill, unknown_words
+    from llm_lab.tasks.pretrained import load_pretrained
+
+    if options.top < 1:
+        raise ValueError(f"--top is {options.top}: ask for at least 1 word.")
+    pretrained = load_pretrained(options.model)
+    for number, guesses in enumerate(fill(pretrained.model, pretrained.tokenizer, options.text, options.top), 1):
+        print(f"blank {number}")
+        for guess in guesses:
+            print(f"  {guess.word:<20} {guess.probability:.3f}")
+    unknown = unknown_words(pretrained.tokenizer, options.text)
+    if unknown:
+        say(f"The model has never seen the letters of {', '.join(map(repr, unknown))}: it read [UNK] there.")
+    return 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """`evaluate`: held-out measures, as a table or as JSON."""
+    from llm_lab.tasks.pretrained import load_pretrained
+    from llm_lab.tasks.pretraining import evaluate
+
+    pretrained = load_pretrained(options.model)
+    row_length = pretrained.record.get("train", {}).get("row_length", TrainConfig().row_length)
+    measured = evaluate(pretrained, load_dataset(options.corpus, 0, row_length, pretrained.tokenizer))
+    if options.json:
+        print(json.dumps(measured))
+        return 0
+    for name, value in measured.items():
+        print(
+            f"{name.replace('_', ' '):<20} {value:,.0f}"
+            if name == "targets"
+            else f"{name.replace('_', ' '):<20} {value:.4f}"
+        )
+    return 0
+
+
+def load_dataset(name: str, vocabulary_size: int, row_length: int, tokenizer: Tokenizer | None = None) -> Dataset:
+    """The corpus of this name as rows: with the given tokenizer, else the one saved beside it, else its own new one."""
+    from llm_lab.text.corpus import build_corpus
+    from llm_lab.text.dataset import prepare
+    from llm_lab.text.tokenizer import load_tokenizer
+
+    corpus: Corpus = build_corpus(name, progress=say)
+    if tokenizer is None:
+        with contextlib.suppress(FileNotFoundError):
+            tokenizer = load_tokenizer(Path(name) / "tokenizer.json")
+    return prepare(corpus, vocabulary_size, row_length, tokenizer)

@@ -1,0 +1,1 @@
+"""From token ids to logits: attention, positions, blocks, the encoder and its head."""

@@ -1,0 +1,119 @@
+"""Attention: every token looks at every other and takes what it needs.
+
+Letters: B batch, H heads, T query tokens, S source tokens (keys and values), D head width, E embedding width.
+Masks are True where a query *may* attend and broadcast to (B, H, T, S). A query that may attend to nothing yields
+zeros. The ladder: `attention_loops` (the formula, number by number), `attention_batched` (matrices, and the weights
+to look at), `attention_fused` (PyTorch's kernel). All three give the same output; `attention` picks the fastest.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm_lab.model.positions import rotate
+
+Rotary = tuple[Tensor, Tensor]  # cosines and sines, each (T, D)
+SHORT_ROW = 256  # tokens; up to here plain matrix products beat the fused kernel on a CPU in bf16
+
+
+def attention_loops(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k / sqrt(D)) v, one query at a time; arXiv 1706.03762. (B, H, T, D) -> (B, H, T, D)."""
+    batch, heads, num_queries, width = query.shape
+    num_sources = key.shape[2]
+    mask = _expanded(mask, batch, heads, num_queries, num_sources)
+    output = torch.zeros(batch, heads, num_queries, value.shape[-1], dtype=query.dtype)
+    for b in range(batch):
+        for h in range(heads):
+            for t in range(num_queries):
+                allowed = [s for s in range(num_sources) if mask[b, h, t, s]]
+                scores = [query[b, h, t] @ key[b, h, s] / math.sqrt(width) for s in allowed]
+                total = sum(score.exp() for score in scores)
+                for s, score in zip(allowed, scores, strict=True):
+                    output[b, h, t] += score.exp() / total * value[b, h, s]
+    return output
+
+
+def _expanded(mask: Tensor | None, *shape: int) -> Tensor:
+    return torch.ones(shape, dtype=torch.bool) if mask is None else mask.expand(shape)
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+    """How much each query takes from each source, (B, H, T, S): a row sums to 1, or to 0 if it may attend to nothing."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, H, T, S)
+    if mask is None:
+        return scores.softmax(dim=-1)
+    # The most negative finite number, not -inf: a row without any source stays finite, and so does its gradient.
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    return weights.masked_fill(~mask, 0.0)
+
+
+def attention_batched(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The same for all queries at once, as matrix products. (B, H, T, D) -> (B, H, T, D)."""
+    return attention_weights(query, key, mask) @ value
+
+
+def attention_fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The same in one kernel that never stores the weights. (B, H, T, D) -> (B, H, T, D)."""
+    if mask is None:
+        return F.scaled_dot_product_attention(query, key, value)
+    empty = ~mask.any(dim=-1, keepdim=True)
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask | empty)
+    return output.masked_fill(empty, 0.0)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The fastest of the ladder for this input: the fused kernel, but plain products for short bf16 rows on a CPU."""
+    short = query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= SHORT_ROW
+    return (attention_batched if short else attention_fused)(query, key, value, mask)
+
+
+class MultiHeadAttention(nn.Module):
+    """H attentions side by side, each with its own view of the tokens."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, T, E) -> (B, H, T, D)
+
+    def _queries_and_keys(
+        self, x: Tensor, source: Tensor, rotary: Rotary | None, query_rotary: Rotary | None
+    ) -> tuple[Tensor, Tensor]:
+        query, key = self._heads(self.query(x)), self._heads(self.key(source))
+        if rotary is None:
+            return query, key
+        query_rotary = query_rotary or rotary
+        return rotate(query, *_as(query, query_rotary)), rotate(key, *_as(key, rotary))
+
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor,
+        mask: Tensor | None = None,
+        rotary: Rotary | None = None,
+        query_rotary: Rotary | None = None,
+    ) -> Tensor:
+        """Queries from x (B, T, E), keys and values from source (B, S, E) -> (B, T, E).
+
+        `rotary` are the sources' tables; `query_rotary` the queries', where they differ.
+        """
+        query, key = self._queries_and_keys(x, source, rotary, query_rotary)
+        mixed = attention(query, key, self._heads(self.value(source)), mask)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Tensor, mask: Tensor | None = None, rotary: Rotary | None = None) -> Tensor:
+        """The attention maps of x (B, T, E) on itself, (B, H, T, T)."""
+        return attention_weights(*self._queries_and_keys(x, x, rotary, None), mask)
+
+
+def _as(like: Tensor, rotary: Rotary) -> Rotary:
+    return rotary[0].to(like.dtype), rotary[1].to(like.dtype)

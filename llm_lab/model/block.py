@@ -1,0 +1,72 @@
+"""One block of the encoder: look around (attention), then think (feed-forward), each added to the residual stream.
+
+Letters: B batch, T tokens, K chosen positions, E embedding width, F feed-forward width.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm_lab.config import ModelConfig
+from llm_lab.model.attention import MultiHeadAttention, Rotary
+
+
+def layer_norm(width: int) -> nn.LayerNorm:
+    """Each token's features brought to mean 0 and variance 1, then scaled. No bias, as in ModernBERT."""
+    return nn.LayerNorm(width, eps=1e-5, bias=False)
+
+
+class FeedForward(nn.Module):
+    """GeGLU: one projection decides through GELU how much of the other passes; arXiv 2002.05202. (B, T, E) -> same."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.gate(x)) * self.up(x))
+
+
+def gather_positions(x: Tensor, positions: Tensor) -> Tensor:
+    """x (B, T, E), positions (B, K) -> the vectors at these positions, (B, K, E)."""
+    return x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))
+
+
+class Block(nn.Module):
+    """A pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)); arXiv 2002.04745.
+
+    The first block of an encoder takes its input already normalised, so its own first norm is the identity.
+    """
+
+    def __init__(self, config: ModelConfig, first: bool = False):
+        super().__init__()
+        self.attention_norm = nn.Identity() if first else layer_norm(config.width)
+        self.attention = MultiHeadAttention(config.width, config.num_heads)
+        self.feed_forward_norm = layer_norm(config.width)
+        self.feed_forward = FeedForward(config.width, config.feed_forward_width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        rotary: Rotary | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, E) -> (B, T, E); with `positions` (B, K) only these are computed, (B, K, E), to the same values."""
+        source = self.attention_norm(x)
+        if positions is None:
+            attended = self.attention(source, source, mask, rotary)
+        else:
+            x, query = gather_positions(x, positions), gather_positions(source, positions)
+            attended = self.attention(query, source, mask, rotary, _at(positions, rotary))
+        x = x + self.dropout(attended)
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+def _at(positions: Tensor, rotary: Rotary | None) -> Rotary | None:
+    """The rotary tables of chosen positions: (T, D) -> (B, 1, K, D)."""
+    return None if rotary is None else (rotary[0][positions][:, None], rotary[1][positions][:, None])

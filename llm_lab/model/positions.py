@@ -1,0 +1,71 @@
+"""How a model knows the order of its tokens.
+
+Letters: B batch, T tokens, H heads, D head width, E embedding width. Learned and sinusoidal positions are added to the
+embeddings; rotary positions turn the queries and keys of every layer. Lesson 07 compares them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+ROTARY_BASE = 10_000.0
+
+
+def sinusoidal_table(length: int, width: int) -> Tensor:
+    """Sine and cosine waves of geometrically growing length, (length, width); section 3.5 of arXiv 1706.03762.
+
+    Feature 2i of position p is sin(p / 10000^(2i/width)), feature 2i+1 the cosine of the same angle. `width` is even.
+    """
+    angle = torch.arange(length)[:, None] / ROTARY_BASE ** (torch.arange(0, width, 2) / width)
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
+
+
+class AddedPositions(nn.Module):
+    """A vector a position, added to the embeddings: a table that is learned, or the fixed sinusoidal one."""
+
+    def __init__(self, kind: str, max_length: int, width: int):
+        super().__init__()
+        if kind == "learned":
+            self.table = nn.Parameter(torch.zeros(max_length, width))
+            nn.init.normal_(self.table, std=0.02)
+        else:
+            self.register_buffer("table", sinusoidal_table(max_length, width), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, E) -> (B, T, E)."""
+        return x + self.table[: x.shape[1]]
+
+
+def rotary_table(length: int, head_width: int, base: float = ROTARY_BASE) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotation angles, each (length, D); arXiv 2104.09864, equation 34.
+
+    Feature i of the first half and feature i of the second half form a pair that position p turns by the angle
+    p / base^(2i/D): the layout of `transformers`. `head_width` D is even.
+    """
+    frequency = base ** -(torch.arange(0, head_width, 2) / head_width)
+    angle = torch.arange(length)[:, None] * frequency
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate_loops(x: Tensor, base: float = ROTARY_BASE) -> Tensor:
+    """The rotation of `rotate`, pair by pair as the formula is written. (B, H, T, D) -> the same."""
+    turned = torch.empty_like(x)
+    half = x.shape[-1] // 2
+    for position in range(x.shape[2]):
+        for i in range(half):
+            angle = torch.tensor(position * base ** (-2 * i / x.shape[-1]), dtype=x.dtype)
+            a, b = x[:, :, position, i], x[:, :, position, i + half]
+            turned[:, :, position, i] = a * angle.cos() - b * angle.sin()
+            turned[:, :, position, i + half] = b * angle.cos() + a * angle.sin()
+    return turned
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn each pair of features by its position's angle. x (B, H, T, D); tables (T, D) or (B, 1, T, D).
+
+    A query at p and a key at q then meet with a dot product that depends on p - q alone.
+    """
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat((-second, first), dim=-1) * sine

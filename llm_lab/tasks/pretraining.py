@@ -1,0 +1,136 @@
+"""From a corpus to a trained masked language model in one call: what `python -m llm_lab pretrain` and the lessons
+run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from llm_lab.config import EVALUATION_MASKING, MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.home import write_atomically
+from llm_lab.model.heads import MaskedLanguageModel
+from llm_lab.tasks.masked_language_model import loss_sum, pseudo_perplexity, score, score_unigram
+from llm_lab.tasks.pretrained import Pretrained, save_pretrained
+from llm_lab.text.batches import Batch, BatchStream, fixed_batches
+from llm_lab.text.dataset import Dataset
+from llm_lab.train import distributed
+from llm_lab.train.loop import Record, Trainer
+
+EVALUATION_BATCH = 64  # rows
+
+
+class RunError(ValueError):
+    """A run that can't be started or resumed as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run leaves behind: the model and one record a step (see `train/loop.py`)."""
+
+    pretrained: Pretrained
+    records: list[Record]
+    folder: Path
+    interrupted: bool
+
+
+def held_out_batches(dataset: Dataset, rows: int | None = None) -> list[Batch]:
+    """The held-out rows, or `rows` of them spread over all, with 15% of each hidden by fixed masks."""
+    chosen = dataset.held_out
+    if rows is not None and rows < len(chosen):
+        chosen = chosen[:: len(chosen) // rows][:rows]
+    return fixed_batches(chosen, dataset.tokenizer, EVALUATION_MASKING, EVALUATION_BATCH)
+
+
+def pretrain(
+    dataset: Dataset,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    masking: MaskingConfig,
+    folder: Path | str,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> Run:
+    """Train a model on a prepared corpus and leave it in `folder`.
+
+    `folder` receives run.json (what the run is), metrics.jsonl, checkpoints/ and model/. The vocabulary's size is the
+    tokenizer's. With `resume` a run that was broken off goes on; without it, a folder that holds a run is refused.
+    Raises RunError, CheckpointError, TrainingDiverged, or OSError on a full disk.
+    """
+    folder = Path(folder)
+    model_config = replace(model_config, vocabulary_size=dataset.tokenizer.vocabulary_size)
+    if train_config.row_length > model_config.max_length:
+        raise RunError(
+            f"rows of {train_config.row_length} tokens are longer than the model's {model_config.max_length}: "
+            "shorten the rows or raise max_length."
+        )
+    record = _describe(dataset, model_config, train_config, masking)
+    rank, world_size = distributed.join()
+    if distributed.is_first():
+        _claim(folder, record, resume)
+    torch.manual_seed(train_config.seed)
+    model = MaskedLanguageModel(model_config)
+    stream = BatchStream(
+        dataset.train, dataset.tokenizer, masking, train_config.batch_rows, train_config.seed, rank, world_size
+    )
+    quick, full = held_out_batches(dataset, train_config.evaluate_rows), held_out_batches(dataset)
+
+    def evaluate(model: nn.Module) -> Record:
+        return score(model, full if trainer.step == train_config.steps else quick)  # type: ignore[arg-type]
+
+    def write_model(model: nn.Module) -> None:
+        last = next((r for r in reversed(trainer.records) if "held_out_loss" in r), {})
+        save_pretrained(folder / "model", Pretrained(model, dataset.tokenizer, {**record, "result": last}))  # type: ignore[arg-type]
+
+    trainer = Trainer(model, stream, loss_sum, train_config, folder, evaluate, write_model, show_progress)  # type: ignore[arg-type]
+    if resume:
+        trainer.resume()
+    records = trainer.run()
+    distributed.leave()
+    return Run(Pretrained(model.eval(), dataset.tokenizer, record), records, folder, trainer.interrupted)
+
+
+def evaluate(pretrained: Pretrained, dataset: Dataset, documents: int = 40) -> dict[str, float]:
+    """All measures of a model on the held-out part of a corpus, which must be tokenized with the model's tokenizer.
+
+    Loss in nats and accuracy at fixed masks on 15% of the positions; the same for word frequencies alone (unigram);
+    bits per byte of text; pseudo-perplexity over the first `documents` held-out documents.
+    """
+    batches = held_out_batches(dataset)
+    measured = score(pretrained.model, batches) | score_unigram(dataset.unigram, batches)
+    measured["bits_per_byte"] = measured["held_out_loss"] * dataset.tokens_per_byte / 0.6931471805599453
+    texts = [document.text for document in dataset.corpus.split("held_out")[:documents]]
+    measured["pseudo_perplexity"] = pseudo_perplexity(pretrained.model, pretrained.tokenizer, texts)
+    measured["targets"] = sum(batch.num_targets for batch in batches)
+    return measured
+
+
+def _describe(dataset: Dataset, model: ModelConfig, train: TrainConfig, masking: MaskingConfig) -> dict[str, Any]:
+    corpus = dataset.corpus
+    about = {"name": corpus.name, "sha": corpus.sha, "words": corpus.num_words, "versions": corpus.versions}
+    return {"corpus": about, "model": asdict(model), "masking": asdict(masking), "train": asdict(train)}
+
+
+def _claim(folder: Path, record: Mapping[str, Any], resume: bool) -> None:
+    """Write run.json, or hold it against the run that is to be resumed."""
+    path = folder / "run.json"
+    if path.is_file():
+        if not resume:
+            raise RunError(f"{folder} already holds a run: add --resume to go on with it, or choose another folder.")
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        for part in ("model", "masking", "train", "corpus"):
+            for name, value in record[part].items():
+                if stored[part].get(name) != value and not (part == "corpus" and name != "sha"):
+                    raise RunError(
+                        f"{folder} was started with {name} {stored[part].get(name)!r}, not {value!r}: "
+                        "resume with the settings it was started with, or choose another folder."
+                    )
+    elif folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file: choose a folder for the run.")
+    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
