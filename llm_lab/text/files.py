@@ -114,9 +114,7 @@ def _splittable(documents: list[Document], path: Path | str) -> list[Document]:
             f"{str(path)!r} is a single paragraph, too small to split into training and held-out text: "
             "give at least two paragraphs, with a blank line between them."
         )
-    return [
-        Document(d.text, d.library, f"{d.name} paragraph {i}", d.name, d.kind) for i, d in enumerate(documents, 1)
-    ]
+    return [Document(d.text, d.library, f"{d.name} paragraph {i}", d.name, d.kind) for i, d in enumerate(documents, 1)]
 
 
 def read_hub(name: str, progress: Callable[[str], object] = print, max_words: int = HUB_WORDS) -> list[Document]:

@@ -30,6 +30,8 @@ def test_a_numpy_docstring_keeps_only_its_prose():
 
         Returns
         -------
+        NumPy array or anything that is like one
+            The array that holds the result of the sum.
         sum_along_axis : ndarray
             An array with the same shape as :class:`~numpy.ndarray` objects.
 
@@ -58,6 +60,7 @@ def test_a_numpy_docstring_keeps_only_its_prose():
         "Elements to be added.",
         "If a is not an array, a conversion is attempted.",
         "The axis along which the sum is performed.",
+        "The array that holds the result of the sum.",
         "An array with the same shape as numpy.ndarray objects.",
         "The sum of an empty array is the neutral element 0.",
     ]
@@ -96,6 +99,18 @@ def test_a_google_docstring_keeps_descriptions_without_names_and_types():
     ]
 
 
+def test_the_type_of_a_result_is_left_out_though_it_is_no_name():
+    docstring = """
+    Copy a graph.
+
+    Returns
+    -------
+    A NetworkX graph, digraph or multigraph
+        Nodes of the graph are copied.
+    """
+    assert prose(docstring) == ["Nodes of the graph are copied."]
+
+
 def test_lists_fields_fences_and_literal_blocks():
     docstring = """
     - The first entry of the list goes
@@ -128,7 +143,7 @@ def test_a_dropped_line_never_glues_two_halves():
     docstring = """
     The value of the sum is
     | a | b | c |
-    The next value is not there. The last sentence is whole.
+    only known at the end of the run. The last sentence is whole.
     """
     assert prose(docstring) == ["The last sentence is whole."]
 

@@ -32,7 +32,8 @@ def fake_library(tmp_path, monkeypatch):
     write(
         tmp_path / "fakelib/alpha.py",
         'class Thing:\n    """This is a thing of the package."""\n'
-        '    def use(self):\n        """Use the thing for a while.\n\n        This is a thing of the package.\n        """\n'
+        '    def use(self):\n        """Use the thing for a while.\n\n'
+        '        This is a thing of the package.\n        """\n'
         "        def inner():\n            '''Do the work on the inside.'''\n",
     )
     write(tmp_path / "fakelib/tests/test_alpha.py", '"""This is a test and not in the corpus."""\n')
