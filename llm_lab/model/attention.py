@@ -42,7 +42,7 @@ def _expanded(mask: Tensor | None, *shape: int) -> Tensor:
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-    """How much each query takes from each source, (B, H, T, S): a row sums to 1, or to 0 if it may attend to nothing."""
+    """How much a query takes from each source, (B, H, T, S); a row sums to 1, or to 0 if it may attend to nothing."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, H, T, S)
     if mask is None:
         return scores.softmax(dim=-1)

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -99,14 +98,6 @@ def score(model: MaskedLanguageModel, batches: Iterable[Batch]) -> dict[str, flo
         right += int((logits.argmax(dim=-1) == batch.targets)[is_target].sum())
         count += int(is_target.sum())
     return {"held_out_loss": nats / count, "held_out_accuracy": right / count}
-
-
-def score_unigram(unigram: np.ndarray, batches: Iterable[Batch]) -> dict[str, float]:
-    """The same for a model that ignores the context and always answers with the words' frequencies, (V,)."""
-    targets = torch.cat([batch.targets[batch.targets != IGNORED] for batch in batches]).numpy()
-    with np.errstate(divide="ignore"):
-        loss = -np.log(unigram)[targets].mean()
-    return {"unigram_loss": float(loss), "unigram_accuracy": float((targets == unigram.argmax()).mean())}
 
 
 @torch.no_grad()

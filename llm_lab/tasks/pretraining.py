@@ -5,6 +5,7 @@ run.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import nn
 from llm_lab.config import EVALUATION_MASKING, MaskingConfig, ModelConfig, TrainConfig
 from llm_lab.home import write_atomically
 from llm_lab.model.heads import MaskedLanguageModel
-from llm_lab.tasks.masked_language_model import loss_sum, pseudo_perplexity, score, score_unigram
+from llm_lab.tasks.masked_language_model import loss_sum, pseudo_perplexity, score
 from llm_lab.tasks.pretrained import Pretrained, save_pretrained
+from llm_lab.text.baselines import ladder
 from llm_lab.text.batches import Batch, BatchStream, fixed_batches
 from llm_lab.text.dataset import Dataset
 from llm_lab.train import distributed
@@ -103,8 +105,11 @@ def evaluate(pretrained: Pretrained, dataset: Dataset, documents: int = 40) -> d
     bits per byte of text; pseudo-perplexity over the first `documents` held-out documents.
     """
     batches = held_out_batches(dataset)
-    measured = score(pretrained.model, batches) | score_unigram(dataset.unigram, batches)
-    measured["bits_per_byte"] = measured["held_out_loss"] * dataset.tokens_per_byte / 0.6931471805599453
+    measured = score(pretrained.model, batches)
+    for baseline in ladder(dataset, batches):
+        name = baseline.name.replace(" ", "_")
+        measured |= {f"{name}_loss": baseline.loss, f"{name}_accuracy": baseline.accuracy}
+    measured["bits_per_byte"] = measured["held_out_loss"] * dataset.tokens_per_byte / math.log(2)
     texts = [document.text for document in dataset.corpus.split("held_out")[:documents]]
     measured["pseudo_perplexity"] = pseudo_perplexity(pretrained.model, pretrained.tokenizer, texts)
     measured["targets"] = sum(batch.num_targets for batch in batches)

@@ -1,0 +1,119 @@
+"""The figures of the course, in one style: one message a figure, said in its title.
+
+Each function draws on the current style and returns the figure; a notebook cell ends in `plt.show()`. Colours are
+Okabe and Ito's, which colour-blind readers can tell apart; the same thing has the same colour in every lesson.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {
+    "transformer": "#0072B2",
+    "held out": "#D55E00",
+    "baseline": "#666666",
+    "lstm": "#009E73",
+    "window": "#CC79A7",
+    "highlight": "#E69F00",
+}
+
+
+def use_style() -> None:
+    """Set the course's look: white ground (legible on a dark page, too), large letters, no box."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.6),
+            "figure.dpi": 80,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "axes.titlesize": 12,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "axes.axisbelow": True,
+            "lines.linewidth": 1.8,
+        }
+    )
+
+
+def learning_curve(records: Sequence[Mapping[str, float]], baselines: Mapping[str, float], title: str) -> Figure:
+    """Training and held-out loss against the step, with each baseline (name -> nats) as a labelled line."""
+    figure, axes = plt.subplots()
+    step = [r["step"] for r in records]
+    axes.plot(step, _smooth([r["loss"] for r in records]), color=COLOURS["transformer"], label="training batches")
+    held_out = [(r["step"], r["held_out_loss"]) for r in records if "held_out_loss" in r]
+    axes.plot(*zip(*held_out, strict=True), "o-", color=COLOURS["held out"], label="held-out text")
+    for name, nats in baselines.items():
+        _level(axes, nats, name)
+    axes.set(xlabel="step", ylabel="loss (nats a hidden word)", title=title)
+    axes.legend(loc="upper right", frameon=False)
+    return figure
+
+
+def _level(axes: Axes, nats: float, name: str) -> None:
+    axes.axhline(nats, color=COLOURS["baseline"], linestyle="--", linewidth=1.2)
+    axes.annotate(
+        f"{name} {nats:.2f}",
+        (0, nats),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        color=COLOURS["baseline"],
+        fontsize=10,
+    )
+
+
+def _smooth(values: Sequence[float], span: int = 15) -> np.ndarray:
+    """A running mean over up to `span` steps, so that the eye sees the trend."""
+    total = np.cumsum([0.0, *values])
+    start = np.maximum(0, np.arange(1, len(total)) - span)
+    return (total[1:] - total[start]) / (np.arange(1, len(total)) - start)
+
+
+def guesses(words: Sequence[str], probabilities: Sequence[float], title: str, axes: Axes | None = None) -> Figure:
+    """The best words for a blank as horizontal bars, most probable on top."""
+    axes = axes or plt.subplots()[1]
+    place = np.arange(len(words))
+    axes.barh(place, probabilities, color=COLOURS["transformer"])
+    axes.set_yticks(place, words)
+    axes.invert_yaxis()
+    axes.set(xlabel="probability", title=title, xlim=(0, max(0.05, *probabilities) * 1.25))
+    for y, p in zip(place, probabilities, strict=True):
+        axes.annotate(f" {p:.2f}", (p, y), va="center", fontsize=10)
+    axes.grid(False)
+    return axes.get_figure()  # type: ignore[return-value]
+
+
+def staircase(levels: Sequence[tuple[str, float]], title: str, won: str = "") -> Figure:
+    """The course's staircase: from knowing nothing (ln V) down, one step a way of guessing; `won` marks today's."""
+    figure, axes = plt.subplots()
+    for i, (name, nats) in enumerate(levels):
+        colour = COLOURS["highlight"] if name == won else COLOURS["transformer"] if i == len(levels) - 1 else "#9ab8cc"
+        axes.bar(i, nats, width=0.9, color=colour)
+        axes.annotate(f"{nats:.2f}", (i, nats), ha="center", va="bottom", fontsize=11)
+    axes.set_xticks(range(len(levels)), [name.replace(" ", "\n", 1) for name, _ in levels])
+    axes.set(ylabel="loss (nats a hidden word)", title=title, ylim=(0, levels[0][1] * 1.12))
+    axes.grid(False, axis="x")
+    return figure
+
+
+def attention_map(weights: np.ndarray, tokens: Sequence[str], title: str, axes: Axes | None = None) -> Figure:
+    """One head's attention (T, T): row = the word that looks, column = the word it looks at; dark = much."""
+    axes = axes or plt.subplots(figsize=(5.2, 4.6))[1]
+    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=max(0.3, float(np.max(weights))))
+    axes.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(tokens)), tokens)
+    axes.set(xlabel="looks at", ylabel="the word that looks", title=title)
+    axes.grid(False)
+    figure = axes.get_figure()
+    figure.colorbar(image, ax=axes, label="share of attention", shrink=0.85)  # type: ignore[union-attr]
+    return figure  # type: ignore[return-value]
