@@ -15,14 +15,15 @@ AFTER = "\nimport llm_lab\nprint('imported from', llm_lab.__file__)\n"
 
 
 def run_cell(folder: Path, address: str, *, colab: bool, before: str = "") -> subprocess.CompletedProcess:
-    """Run the cell, then an import of the package, in a Python that knows no package but the standard library."""
-    (folder / "google").mkdir(exist_ok=True)
-    (folder / "google" / "colab.py").write_text("")
+    """Run the cell, then an import of the package, in a Python that knows nothing but the standard library."""
+    stub = folder.parent / "stubs" / "google" / "colab.py"
+    stub.parent.mkdir(parents=True, exist_ok=True)
+    stub.touch()
     code = before + ("import google.colab\n" if colab else "") + bootstrap_source(address) + AFTER
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("LLM_LAB", "PYTHON"))}
-    environment["GIT_CONFIG_GLOBAL"] = os.devnull
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "PYTHONPATH": str(folder.parent / "stubs")}
     return subprocess.run(
-        [sys.executable, "-S", "-c", code],
+        [sys.executable, "-S", "-P", "-c", code],
         cwd=folder,
         env=environment,
         capture_output=True,

@@ -54,8 +54,12 @@ def test_a_notebook_that_fails_is_not_written_over_itself(notebook: Path) -> Non
 def test_volatile_metadata_are_dropped() -> None:
     new = nbformat.v4
     output = new.new_output("display_data", data={"text/plain": "x"}, metadata={"needs_background": "light"})
-    cell = new.new_code_cell("x", outputs=[output], metadata={"execution": {"iopub.status.busy": "now"}, "tags": ["bootstrap"]})
-    notebook = new.new_notebook(cells=[cell], metadata={"widgets": {"a": 1}, "language_info": {"version": "3.11.7"}})
+    cell = new.new_code_cell(
+        "x", outputs=[output], metadata={"execution": {"iopub.status.busy": "now"}, "tags": ["bootstrap"]}
+    )
+    notebook = new.new_notebook(
+        cells=[cell], metadata={"widgets": {"a": 1}, "language_info": {"name": "python", "version": "3.11.7"}}
+    )
     clean(notebook)
     nbformat.validate(notebook)
     assert (

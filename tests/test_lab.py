@@ -119,6 +119,13 @@ def test_half_installed_packages_are_forgotten(course: Path) -> None:
     assert [path.name for path in packages.iterdir()] == ["whole-1.0.dist-info"]
 
 
+def test_an_installation_starts_by_forgetting_them(course: Path, installs: list[list[str]]) -> None:
+    half = course / ".venv" / "lib" / "python3.11" / "site-packages" / "half-1.0.dist-info"
+    half.mkdir(parents=True)
+    lab.install()
+    assert not half.exists()
+
+
 def test_the_package_is_importable_from_every_folder(course: Path, installs: list[list[str]]) -> None:
     lab.install()
     assert (course / ".venv/lib/python3.11/site-packages/llm_lab.pth").read_text() == f"{course}\n"
@@ -200,6 +207,7 @@ def test_a_full_disk_is_named_before_anything_is_made(course: Path, monkeypatch:
     "output, sentence",
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+        ("tar: write error: No space left on device", "disk is full"),
         ("OSError: [WinError 112] There is not enough space on the disk", "disk is full"),
         ("OSError: [Errno 122] Disk quota exceeded", "disk is full"),
         ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "registry can't be reached"),
@@ -280,6 +288,14 @@ def test_start_opens_the_first_lesson(installs: list, monkeypatch: pytest.Monkey
     monkeypatch.setattr(lab, "call", fake_call(calls, {}))
     assert lab.main(["--no-browser"]) == 0
     assert calls == [(["-m", "jupyterlab", "--no-browser", lab.FIRST_LESSON], {})]
+
+
+def test_ctrl_c_waits_for_the_program_and_then_stops() -> None:
+    child = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); print('finished')"
+    code = f"import sys, lab; lab.venv_python = lambda: sys.executable; lab.call(['-c', {child!r}]); print('went on')"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stdout == "finished\n"
+    assert "KeyboardInterrupt" in result.stderr
 
 
 def test_every_step_runs_and_one_failure_fails_the_whole(
