@@ -214,7 +214,7 @@ LABEL = re.compile(r"^(?:[A-Za-z][\w./-]*(?: [\w./-]+){0,3} ?:|\(\w[^()]*\):|NOT
 WHOLE = re.compile(r"^[\"'(]?[A-Z].*[\w)\"'][.!?][\"')]?$")
 UNCLEAN = [
     re.compile(r"[^\w\s.,;:'\"()\-?!/%&]|[^\x00-\x7f]"),  # symbols: code, formulas, markup, other alphabets
-    re.compile(r"://|www\.|__|\.\.|--|::|,\)|\w@|(^|\s):\w|\b-\w+=|\w'\w*\(|\([,\s)]|\s\)|\([^)]*="),  # code
+    re.compile(r"--|__|\.\.|::|:/|\s:\w|^:|www\.|,\)|\w'\w*\(|\([,\s)]|\s\)"),  # code
     re.compile(r"(?<!\d)%|(?<!\w)[/&]|[/&](?!\w)|\b[a-z]+/\w+/\w+/|\s-[a-zA-Z]"),  # magics, paths, flags
     re.compile(r"\s[.,;:!?](\s|$)|[a-z][,;:][A-Z][a-z]"),  # punctuation with a hole before it, or none after it
     re.compile(r"[\w)\"'] (The|An|If|This|It|When|Returns|Whether|Defaults?|Optional|See|For) (?!['\"])"),  # glued
@@ -269,6 +269,6 @@ def is_english(sentence: str) -> bool:
         return False
     tokens = [token.strip(".,;:!?\"'()") for token in sentence.split()]
     tokens = [token for token in tokens if token]
-    plain = sum(1 for token in tokens if WORD.match(token))
-    common = sum(1 for token in tokens if token.lower() in COMMON)
+    plain = len([token for token in tokens if WORD.match(token)])
+    common = len([token for token in tokens if token.lower() in COMMON])
     return len(tokens) >= 4 and plain >= 0.7 * len(tokens) and common >= max(1, 0.2 * len(tokens))
