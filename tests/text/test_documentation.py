@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,7 +185,11 @@ def test_a_plain_script_without_a_guard_can_build(tmp_path):
     )
     root = Path(__file__).resolve().parents[2]
     run = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, env={"PYTHONPATH": str(root)}, timeout=60
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        timeout=60,
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("started") == 1
