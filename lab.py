@@ -29,8 +29,10 @@ COMMANDS = ("start", "setup", "run", "test")
 FIRST_LESSON = os.path.join("notebooks", "00_start_here.ipynb")
 
 DISK_WORDS = ("no space left", "errno 28", "winerror 112", "not enough space", "disk quota exceeded")
-NETWORK_WORDS = ("connection broken by", "name resolution", "getaddrinfo failed", "network is unreachable")
-NETWORK_WORDS += ("newconnectionerror", "connection refused", "proxyerror", "timeouterror", "certificate_verify_failed")
+NETWORK_WORDS = (
+    "connection broken by", "name resolution", "getaddrinfo failed", "network is unreachable", "proxyerror",
+    "newconnectionerror", "connection refused", "timeouterror", "certificate_verify_failed",
+)  # fmt: skip
 
 
 class LabError(Exception):
