@@ -1,9 +1,11 @@
-"""The masked-word head, and the model that joins it to the encoder.
+"""The masked-word head, its loss, and the model that joins it to the encoder.
 
-Letters: B batch, T tokens, K chosen positions, E embedding width, V vocabulary.
+Letters: B batch, T tokens, K chosen positions, N = B*K targets, E embedding width, V vocabulary.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,9 @@ from torch import Tensor, nn
 from llm_lab.config import ModelConfig
 from llm_lab.model.block import layer_norm
 from llm_lab.model.encoder import INITIAL_STD, Encoder
+
+IGNORED = -100  # a target that counts for nothing
+CHUNK = 256  # targets whose logits are computed together
 
 
 class MaskedWordHead(nn.Module):
@@ -24,9 +29,13 @@ class MaskedWordHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
         nn.init.normal_(self.dense.weight, std=INITIAL_STD)
 
+    def features(self, x: Tensor) -> Tensor:
+        """x (..., E) -> (..., E): what is held against the embeddings."""
+        return self.norm(F.gelu(self.dense(x)))
+
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x (..., E), embedding (V, E) -> logits (..., V)."""
-        return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
+        return F.linear(self.features(x), embedding, self.bias)
 
 
 class MaskedLanguageModel(nn.Module):
@@ -41,6 +50,61 @@ class MaskedLanguageModel(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """ids (B, T) -> logits (B, T, V), or (B, K, V) at `positions` (B, K): the same numbers for less work."""
         return self.head(self.encoder(ids, mask, positions), self.encoder.embedding.weight)
+
+    def loss_sum(self, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+        """The sum of -log p(target) over targets (B, K) at positions (B, K) of ids (B, T), in nats.
+
+        A target of -100 counts for nothing.
+        """
+        features = self.head.features(self.encoder(ids, positions=positions)).flatten(0, 1)
+        cross_entropy = chunked_cross_entropy if ids.device.type == "cpu" else plain_cross_entropy
+        return cross_entropy(features, self.encoder.embedding.weight, self.head.bias, targets.flatten())
+
+
+def plain_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Sum of -log softmax(features weight^T + bias)[target], as the formula says.
+
+    features (N, E), weight (V, E), bias (V,), targets (N,) with -100 for none.
+    """
+    logits = F.linear(features, weight, bias).float()
+    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+
+
+def chunked_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """The same, a few targets at a time, so that the V logits of a target never leave the processor's cache.
+
+    The gradient, softmax minus one-hot, is made along the way: on a CPU this halves the time of a vocabulary of 8,192.
+    """
+    enabled = torch.is_autocast_enabled(features.device.type)
+    dtype = torch.get_autocast_dtype(features.device.type) if enabled else features.dtype
+    with torch.autocast(features.device.type, enabled=False):
+        return _ChunkedCrossEntropy.apply(features.to(dtype), weight.to(dtype), bias, targets)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+        precise = bias.dtype  # sums over many targets stay in the precision of the parameters
+        d_features, d_bias = torch.empty_like(features), torch.zeros_like(bias)
+        d_weight = torch.zeros_like(weight, dtype=precise)
+        total = torch.zeros((), dtype=precise)
+        for x, d_x, target in zip(*(t.split(CHUNK) for t in (features, d_features, targets)), strict=True):
+            p = F.linear(x, weight).to(precise).add_(bias).softmax(dim=-1)  # (C, V)
+            counts = (target != IGNORED)[:, None]
+            target = target.clamp(min=0)[:, None]
+            total -= p.gather(1, target).clamp(min=1e-37).log().mul(counts).sum()
+            p.scatter_add_(1, target, p.new_full(target.shape, -1.0)).mul_(counts)
+            d_bias += p.sum(dim=0)
+            p = p.to(x.dtype)
+            torch.mm(p, weight, out=d_x)
+            d_weight += p.T @ x
+        ctx.save_for_backward(d_features, d_weight, d_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        d_features, d_weight, d_bias = ctx.saved_tensors
+        return d_features * upstream[0], d_weight * upstream[0], d_bias * upstream[0], None
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -48,8 +48,7 @@ def encode(text: str, tokenizer: Tokenizer, max_length: int) -> Tensor:
 
 def loss_sum(model: MaskedLanguageModel, batch: Batch) -> Tensor:
     """The sum of -log p(hidden word) over the targets of a batch, in nats: a tensor without axes."""
-    logits = model(batch.inputs, positions=batch.positions)  # (B, K, V)
-    return F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return model.loss_sum(batch.inputs, batch.positions, batch.targets)
 
 
 # -- predict ----------------------------------------------------------------------------------------------------------

@@ -21,19 +21,19 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # steep at zero: five rounds lift eve
 NEWTON_SCHULZ_ROUNDS = 5
 
 
-def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The orthogonal factor of a matrix (U V^T of its SVD), nearly: singular values end between about 0.7 and 1.2.
+def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The orthogonal factor of each matrix (U V^T of its SVD), nearly: singular values end between about 0.7 and 1.2.
 
-    Five rounds of the Newton-Schulz iteration X <- a X + (b A + c A^2) X with A = X X^T, computed in `dtype`.
+    `matrices` is (..., m, n) with m <= n. Five rounds of the Newton-Schulz iteration X <- a X + (b A + c A^2) X with
+    A = X X^T, computed in `dtype`.
     """
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.mT if tall else matrix).to(dtype)
-    x = x / x.norm().clamp(min=1e-7)
+    x = matrices.to(dtype)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(NEWTON_SCHULZ_ROUNDS):
         gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrix.dtype)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -59,25 +59,31 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
+        """Move every matrix that has a gradient. Matrices of one shape are made orthogonal together."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, **{k: group[k] for k in ("lr", "weight_decay", "momentum")})
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for shape in sorted({_wide(parameter).shape for parameter in moved}):
+                alike = [parameter for parameter in moved if _wide(parameter).shape == shape]
+                self._move(alike, group["lr"], group["weight_decay"], group["momentum"])
 
-    def _move(self, parameter: Tensor, lr: float, weight_decay: float, momentum: float) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        average = state["momentum"].lerp_(gradient, 1 - momentum)
-        ahead = gradient.lerp(average, momentum)  # Nesterov: look one step ahead
-        direction = orthogonalize(ahead, self.dtype or _fast_dtype(parameter.device))
-        scale = (
-            0.2 * max(parameter.shape) ** 0.5
-        )  # an update as large as AdamW's, so that one learning rate serves both
-        parameter.mul_(1 - lr * weight_decay).add_(direction, alpha=-lr * scale)
+    def _move(self, parameters: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+        ahead = []
+        for parameter in parameters:
+            gradient, state = parameter.grad, self.state[parameter]
+            assert gradient is not None
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            average = state["momentum"].lerp_(gradient, 1 - momentum)
+            ahead.append(_wide(gradient.lerp(average, momentum)))  # Nesterov: look one step ahead
+        directions = orthogonalize(torch.stack(ahead), self.dtype or _fast_dtype(ahead[0].device))
+        scale = 0.2 * max(directions.shape[1:]) ** 0.5  # as large as AdamW's updates: one learning rate serves both
+        for parameter, direction in zip(parameters, directions, strict=True):
+            _wide(parameter.mul_(1 - lr * weight_decay)).add_(direction, alpha=-lr * scale)
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    """The matrix, lying: transposed (a view) if it has more rows than columns."""
+    return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:
