@@ -99,6 +99,7 @@ class TrainConfig:
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}: give a number above 0.")
         require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}: give 0 or more.")
         require(self.clip > 0, f"clip is {self.clip}: give a number above 0.")
+        require(self.seed >= 0, f"seed is {self.seed}: give 0 or more.")
         shares = 0 <= self.warmup and 0 <= self.decay and self.warmup + self.decay <= 1
         require(shares, f"warmup {self.warmup} and decay {self.decay} are shares of the run: together at most 1.")
         choices = {
