@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage lines."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the sentence and end with exit status 2."""
         self.exit(2, f"{self.prog}: {message}; --help explains it.\n")
 
 

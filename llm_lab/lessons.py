@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+
 from llm_lab import home
 from llm_lab.tasks.pretrained import Pretrained, load_pretrained
+from llm_lab.train.precision import choose_device, choose_precision, matrix_speed
 
 SHIPPED = home.REPOSITORY / "data" / "models" / "docs-tiny"
 
@@ -46,6 +49,18 @@ def own_run_or_shipped(name: str = "00_start_here") -> Pretrained:
         return load_pretrained(own)
     print("Using the checkpoint that comes with the course: you have no finished run of lesson 00 here yet.")
     return load_pretrained(SHIPPED)
+
+
+def describe_machine() -> None:
+    """Print what this machine can do: processor cores, GPU, and how fast it multiplies matrices in each format."""
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    print(f"processor cores for PyTorch   {torch.get_num_threads()}")
+    print(f"GPU                           {torch.cuda.get_device_name() if device.type == 'cuda' else 'none'}")
+    size = 4096 if device.type == "cuda" else 1024  # a GPU needs more work to show its speed
+    for name in ("fp32", "bf16"):
+        print(f"matrix product in {name}        {matrix_speed(name, device, size):,.0f} GFLOP/s")
+    print(f"training here will use        {device.type} in {precision}")
 
 
 # -- predictions ------------------------------------------------------------------------------------------------------

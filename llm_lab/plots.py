@@ -117,3 +117,30 @@ def attention_map(weights: np.ndarray, tokens: Sequence[str], title: str, axes: 
     figure = axes.get_figure()
     figure.colorbar(image, ax=axes, label="share of attention", shrink=0.85)  # type: ignore[union-attr]
     return figure  # type: ignore[return-value]
+
+
+STAGES = (
+    ("Guess", "01 guessing words", "the language whose best loss is known"),
+    ("Text", "02 tokens   03 corpus   04 masking", "from files to batches"),
+    ("Model", "05 recurrent   06 attention   07 positions   08 encoder", "from token ids to scores"),
+    ("Train", "09 loop   10 pretraining   11 clinic   12 skills   13 scaling out", "from scores to skill"),
+    ("Judge", "14 evaluation   15 looking inside", "how good, and why"),
+    ("Use", "16 fine-tuning   17 to 22 answers, search, translation, speech ...", "from skill to tasks"),
+    ("Field", "23 Hugging Face   24 cost, data, privacy   25 your own corpus", "your own project"),
+)
+
+
+def course_map(title: str) -> Figure:
+    """The course from top to bottom: what each stage turns into what, and its lessons."""
+    figure, axes = plt.subplots(figsize=(7.0, 4.2))
+    for i, (stage, lessons, turns) in enumerate(STAGES):
+        y = -i
+        axes.add_patch(plt.Rectangle((0, y - 0.36), 1.25, 0.72, facecolor=COLOURS["transformer"]))
+        axes.text(0.62, y, stage, color="white", ha="center", va="center", fontweight="bold")
+        axes.text(1.4, y + 0.14, lessons, va="center", fontsize=10.5)
+        axes.text(1.4, y - 0.2, turns, va="center", fontsize=9.5, color=COLOURS["baseline"], style="italic")
+        if i:
+            axes.annotate("", (0.62, y + 0.37), (0.62, y + 0.64), arrowprops={"arrowstyle": "->", "color": "#444444"})
+    axes.set(xlim=(0, 8), ylim=(-len(STAGES) + 0.5, 0.5), title=title)
+    axes.axis("off")
+    return figure

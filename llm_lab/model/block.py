@@ -18,7 +18,7 @@ def layer_norm(width: int) -> nn.LayerNorm:
 
 
 class FeedForward(nn.Module):
-    """GeGLU: one projection decides through GELU how much of the other passes; arXiv 2002.05202. (B, T, E) -> same."""
+    """GeGLU: one projection decides, through GELU, how much of the other passes; arXiv 2002.05202."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -27,6 +27,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, T, E) -> (B, T, E), each token by itself."""
         return self.down(F.gelu(self.gate(x)) * self.up(x))
 
 

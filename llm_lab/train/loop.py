@@ -42,17 +42,25 @@ class Batch(Protocol):
     """What the loop needs of a batch."""
 
     @property
-    def num_targets(self) -> int: ...
+    def num_targets(self) -> int:
+        """Targets that count."""
+
     @property
-    def num_tokens(self) -> int: ...
-    def to(self, device: torch.device) -> Batch: ...
-    def split(self, parts: int) -> list[Any]: ...
+    def num_tokens(self) -> int:
+        """Tokens that the model reads."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+
+    def split(self, parts: int) -> list[Any]:
+        """The batch in equal parts."""
 
 
 class Stream(Protocol):
     """What the loop needs of a source of batches."""
 
-    def batch(self, step: int) -> Any: ...
+    def batch(self, step: int) -> Any:
+        """Batch number `step`, the same at every call."""
 
 
 LossSum = Callable[[nn.Module, Any], Tensor]
