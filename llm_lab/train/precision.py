@@ -44,8 +44,8 @@ def choose_precision(name: str, device: torch.device) -> str:
 def cpu_prefers_bf16() -> bool:
     """True if this CPU multiplies bf16 matrices faster than fp32 ones.
 
-    The instructions decide: 2 to 7 times faster with them, 3 to 30 times slower without. The best of many short products,
-    the two kinds in turn, tells these apart on a busy machine, too.
+    The instructions decide: 2 to 7 times faster with them, 3 to 30 times slower without. The best of many short
+    products, the two kinds in turn, tells these apart on a busy machine, too.
     """
     fastest = {"fp32": 0.0, "bf16": 0.0}
     for _ in range(8):
