@@ -8,12 +8,12 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-SUBJECTS = "the old gardener|a young pilot|my quiet neighbour|every tired farmer|the clever baker|one small child".split("|")
+SUBJECTS = "the old gardener|a young pilot|my quiet neighbour|every tired farmer|the clever baker|one child".split("|")
 VERBS = "carries|paints|remembers|repairs|follows|borrows|describes|hides|measures|collects|finds|sells".split("|")
 COLOURS = "red green yellow purple silver golden brown white black orange".split()
 THINGS = "lamp boat ladder basket mirror kettle violin blanket window garden letter clock bridge wagon candle".split()
 PLACES = "river|harbour|mountain|forest|market|station|library|kitchen|island|valley|tower|meadow".split("|")
-TIMES = "before sunrise|after lunch|on a rainy day|in late autumn|every second week|without a word|for an hour".split("|")
+TIMES = "before sunrise|at noon|on a rainy day|in late autumn|every second week|without a word|for an hour".split("|")
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:

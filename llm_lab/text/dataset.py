@@ -18,7 +18,7 @@ from llm_lab.text.corpus import Corpus, Document
 from llm_lab.text.packing import pack
 from llm_lab.text.tokenizer import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
 
-FORMAT = 1  # raise it when the way of making the files below changes
+FORMAT = 2  # raise it when the way of making the files below changes
 
 
 @dataclass(frozen=True)

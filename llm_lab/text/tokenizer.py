@@ -94,9 +94,15 @@ def train_tokenizer(
         raise TokenizerError(f"a vocabulary of {vocabulary_size} has no room for words: give at least 100.")
     if kind not in ("wordpiece", "bpe"):
         raise TokenizerError(f"the kind of tokenizer is {kind!r}: choose wordpiece or bpe.")
+    texts = [text for text in texts if text.strip()]
     core = _wordpiece() if kind == "wordpiece" else _byte_pairs()
     core.normalizer = _normalizer(lowercase)
-    core.train_from_iterator((t for t in texts if t.strip()), _trainer(kind, vocabulary_size))
+    pieces = _continuations(core, texts) if kind == "wordpiece" else []
+    core.train_from_iterator(texts, _trainer(kind, vocabulary_size, pieces))
+    if kind == "wordpiece":  # the same vocabulary without the marks that `pieces` are special
+        core = _wordpiece(core.get_vocab())
+        core.normalizer = _normalizer(lowercase)
+        core.add_special_tokens(list(SPECIAL_TOKENS))
     if core.get_vocab_size() <= len(SPECIAL_TOKENS) + (256 if kind == "bpe" else 0):
         raise TokenizerError("there is no text to learn a vocabulary from: give at least one sentence.")
     frame = [(token, core.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
@@ -117,8 +123,20 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
         raise TokenizerError(f"{path} can't be read as a tokenizer ({error}): build it again.") from error
 
 
-def _wordpiece() -> tokenizers.Tokenizer:
-    core = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+def _continuations(core: tokenizers.Tokenizer, texts: Iterable[str]) -> list[str]:
+    """`##c` for each letter c that can stand inside a word, in order.
+
+    By itself the library gives these pieces ids in the order of a random hash, and ids break ties between merges that
+    are equally frequent. Named beforehand, in order, the same texts give the same vocabulary on every machine.
+    """
+    normalize = core.normalizer.normalize_str
+    letters = set().union(*(text if text.isascii() else normalize(text) for text in texts))
+    letters = set(normalize(" ".join(sorted(letters))))  # ASCII needs lowercasing only: once is enough
+    return [f"##{c}" for c in sorted(letters) if len(core.pre_tokenizer.pre_tokenize_str(f"a{c}a")) == 1]
+
+
+def _wordpiece(vocabulary: dict[str, int] | None = None) -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.decoder = decoders.WordPiece(prefix="##")
     return core
@@ -139,8 +157,8 @@ def _normalizer(lowercase: bool) -> normalizers.Normalizer:
     return normalizers.Sequence(steps)
 
 
-def _trainer(kind: str, vocabulary_size: int) -> trainers.Trainer:
-    specials = list(SPECIAL_TOKENS)
+def _trainer(kind: str, vocabulary_size: int, first_pieces: list[str]) -> trainers.Trainer:
+    specials = [*SPECIAL_TOKENS, *first_pieces]  # these get the first ids, in this order
     if kind == "wordpiece":
         return trainers.WordPieceTrainer(
             vocab_size=vocabulary_size, min_frequency=2, special_tokens=specials, show_progress=False
