@@ -123,8 +123,8 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "tiny": Size(
-        ModelConfig(width=128, num_layers=2, num_heads=2, feed_forward_width=352),
-        TrainConfig(steps=800, batch_rows=64, row_length=64, learning_rate=3e-3),
+        ModelConfig(width=128, num_layers=2, num_heads=4, feed_forward_width=352),
+        TrainConfig(steps=1100, batch_rows=32, row_length=64, learning_rate=6e-3),
     ),
     "small": Size(
         ModelConfig(width=256, num_layers=4, num_heads=4, feed_forward_width=704),

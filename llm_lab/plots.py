@@ -6,7 +6,7 @@ Okabe and Ito's, which colour-blind readers can tell apart; the same thing has t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,9 +45,11 @@ def use_style() -> None:
     )
 
 
-def learning_curve(records: Sequence[Mapping[str, float]], baselines: Mapping[str, float], title: str) -> Figure:
+def learning_curve(
+    records: Sequence[Mapping[str, float]], baselines: Mapping[str, float], title: str, axes: Axes | None = None
+) -> Figure:
     """Training and held-out loss against the step, with each baseline (name -> nats) as a labelled line."""
-    figure, axes = plt.subplots()
+    axes = axes or plt.subplots()[1]
     step = [r["step"] for r in records]
     axes.plot(step, _smooth([r["loss"] for r in records]), color=COLOURS["transformer"], label="training batches")
     held_out = [(r["step"], r["held_out_loss"]) for r in records if "held_out_loss" in r]
@@ -56,7 +58,7 @@ def learning_curve(records: Sequence[Mapping[str, float]], baselines: Mapping[st
         _level(axes, nats, name)
     axes.set(xlabel="step", ylabel="loss (nats a hidden word)", title=title)
     axes.legend(loc="upper right", frameon=False)
-    return figure
+    return axes.get_figure()  # type: ignore[return-value]
 
 
 def _level(axes: Axes, nats: float, name: str) -> None:
@@ -117,6 +119,25 @@ def attention_map(weights: np.ndarray, tokens: Sequence[str], title: str, axes: 
     figure = axes.get_figure()
     figure.colorbar(image, ax=axes, label="share of attention", shrink=0.85)  # type: ignore[union-attr]
     return figure  # type: ignore[return-value]
+
+
+def token_table(columns: Mapping[str, Sequence[str]], marked: Mapping[str, Collection[int]], title: str) -> Figure:
+    """One token a line, from top to bottom, in named columns of equal length; `marked` cells (column -> lines) are
+    framed, coloured and bold.
+    """
+    length = len(next(iter(columns.values())))
+    figure, axes = plt.subplots(figsize=(0.4 + 1.3 * len(columns), 0.9 + 0.27 * length))
+    for x, (name, cells) in enumerate(columns.items()):
+        axes.text(x, -1, name, ha="center", va="center", fontweight="bold", color=COLOURS["transformer"])
+        for y, cell in enumerate(cells):
+            if y in marked.get(name, ()):
+                place = (x - 0.47, y - 0.45)
+                axes.add_patch(plt.Rectangle(place, 0.94, 0.9, facecolor="#fbe3b6", edgecolor=COLOURS["highlight"]))
+            weight = "bold" if y in marked.get(name, ()) else "normal"
+            axes.text(x, y, cell, ha="center", va="center", fontweight=weight)
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(length - 0.4, -1.6), title=title)
+    axes.axis("off")
+    return figure
 
 
 STAGES = (

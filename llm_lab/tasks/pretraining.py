@@ -4,6 +4,7 @@ run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -24,8 +25,10 @@ from llm_lab.text.batches import Batch, BatchStream, fixed_batches
 from llm_lab.text.dataset import Dataset
 from llm_lab.train import distributed
 from llm_lab.train.loop import Record, Trainer
+from llm_lab.train.precision import choose_device, choose_precision
 
 EVALUATION_BATCH = 64  # rows
+RUN_FILE = "run.json"  # what a run is: settings, corpus, precision
 
 
 class RunError(ValueError):
@@ -72,10 +75,14 @@ def pretrain(
             f"rows of {train_config.row_length} tokens are longer than the model's {model_config.max_length}: "
             "shorten the rows or raise max_length."
         )
-    record = _describe(dataset, model_config, train_config, masking)
     rank, world_size = distributed.join()
     if distributed.is_first():
-        _claim(folder, record, resume)
+        _claim(folder, _describe(dataset, model_config, train_config, masking), resume)
+    distributed.wait_for_all()
+    record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    train_config = replace(
+        train_config, precision=record["precision"]
+    )  # measured once a run, so that it resumes exactly
     torch.manual_seed(train_config.seed)
     model = MaskedLanguageModel(model_config)
     stream = BatchStream(
@@ -118,24 +125,37 @@ def evaluate(pretrained: Pretrained, dataset: Dataset, documents: int = 40) -> d
 
 def _describe(dataset: Dataset, model: ModelConfig, train: TrainConfig, masking: MaskingConfig) -> dict[str, Any]:
     corpus = dataset.corpus
-    about = {"name": corpus.name, "sha": corpus.sha, "words": corpus.num_words, "versions": corpus.versions}
-    return {"corpus": about, "model": asdict(model), "masking": asdict(masking), "train": asdict(train)}
+    about = {"name": corpus.name, "words": corpus.num_words, "versions": corpus.versions}
+    about |= {"sha": corpus.sha, "tokenizer": hashlib.sha256(dataset.tokenizer.to_json().encode()).hexdigest()}
+    precision = choose_precision(train.precision, choose_device(train.device))
+    parts = {"corpus": about, "model": asdict(model), "masking": asdict(masking), "train": asdict(train)}
+    return {**parts, "precision": precision}
 
 
 def _claim(folder: Path, record: Mapping[str, Any], resume: bool) -> None:
     """Write run.json, or hold it against the run that is to be resumed."""
-    path = folder / "run.json"
+    path = folder / RUN_FILE
     if path.is_file():
         if not resume:
             raise RunError(f"{folder} already holds a run: add --resume to go on with it, or choose another folder.")
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        for part in ("model", "masking", "train", "corpus"):
-            for name, value in record[part].items():
-                if stored[part].get(name) != value and not (part == "corpus" and name != "sha"):
-                    raise RunError(
-                        f"{folder} was started with {name} {stored[part].get(name)!r}, not {value!r}: "
-                        "resume with the settings it was started with, or choose another folder."
-                    )
-    elif folder.exists() and not folder.is_dir():
+        _require_same(folder, json.loads(path.read_text(encoding="utf-8")), record)
+        return
+    if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file: choose a folder for the run.")
     write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _require_same(folder: Path, stored: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    for name in ("sha", "tokenizer"):
+        if stored["corpus"].get(name) != record["corpus"][name]:
+            raise RunError(
+                f"{folder} was started on another text or tokenizer (a package may have been updated since): "
+                "choose another folder."
+            )
+    for part in ("model", "masking", "train"):
+        for name, value in record[part].items():
+            if stored[part].get(name) != value:
+                raise RunError(
+                    f"{folder} was started with {name} {stored[part].get(name)!r}, not {value!r}: "
+                    "resume with the settings it was started with, or choose another folder."
+                )

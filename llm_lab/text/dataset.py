@@ -5,20 +5,25 @@ Letters: N rows, T tokens of a row, V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import tokenizers
 
 from llm_lab import home
 from llm_lab.text.corpus import Corpus, Document
 from llm_lab.text.packing import pack
-from llm_lab.text.tokenizer import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
+from llm_lab.text.tokenizer import Tokenizer, train_tokenizer
 
-FORMAT = 2  # raise it when the way of making the files below changes
+FORMAT = 3  # raise it when the way of making the files below changes
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,12 @@ class Dataset:
 
 def train_corpus_tokenizer(corpus: Corpus, vocabulary_size: int) -> Tokenizer:
     """The lowercase WordPiece tokenizer of a corpus' training part, from the cache where it was trained before."""
-    key = _key(corpus.sha, vocabulary_size)
-    path = home.cache_folder() / f"tokenizer-{key}.json"
-    if path.is_file():
-        try:
-            return load_tokenizer(path)
-        except TokenizerError:
-            path.unlink()  # damaged: train it again
+    path = home.cache_folder() / f"tokenizer-{_key(corpus.sha, vocabulary_size)}.json"
+    stored = _stored(path)
+    if stored is not None:
+        return Tokenizer(tokenizers.Tokenizer.from_buffer(stored))
     tokenizer = train_tokenizer((document.text for document in corpus.split("train")), vocabulary_size)
-    _keep(lambda: tokenizer.save(path))
+    _keep(path, tokenizer.to_json().encode())
     return tokenizer
 
 
@@ -65,18 +67,15 @@ def prepare(corpus: Corpus, vocabulary_size: int, row_length: int, tokenizer: To
     Raises ValueError, with the remedy, when a part of the corpus is shorter than one row.
     """
     tokenizer = tokenizer or train_corpus_tokenizer(corpus, vocabulary_size)
-    key = _key(corpus.sha, row_length, tokenizer.to_json())
-    path = home.cache_folder() / f"rows-{key}.npz"
-    if path.is_file():
-        try:
-            with np.load(path) as stored:
-                return Dataset(corpus, tokenizer, stored["train"], stored["held_out"])
-        except (OSError, ValueError, KeyError, EOFError):
-            path.unlink()  # damaged: pack again
+    path = home.cache_folder() / f"rows-{_key(corpus.sha, row_length, tokenizer.to_json())}.npz"
+    stored = _stored(path)
+    if stored is not None:
+        with np.load(io.BytesIO(stored)) as rows:
+            return Dataset(corpus, tokenizer, rows["train"], rows["held_out"])
     parts = {part: _pack_documents(corpus.split(part), tokenizer, row_length) for part in ("train", "held_out")}
     buffer = io.BytesIO()
     np.savez(buffer, train=parts["train"], held_out=parts["held_out"])
-    _keep(lambda: home.write_atomically(path, buffer.getvalue()))
+    _keep(path, buffer.getvalue())
     return Dataset(corpus, tokenizer, **parts)
 
 
@@ -89,9 +88,19 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()[:16]
 
 
-def _keep(write: Callable[[], None]) -> None:
-    """Try to write to the cache. A full or read-only disk costs time at the next start, not this run."""
+def _stored(path: Path) -> bytes | None:
+    """What `_keep` wrote, or None if nothing is there or a byte of it has changed since."""
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        if hashlib.sha256(data[:-DIGEST_BYTES]).digest() == data[-DIGEST_BYTES:]:
+            return data[:-DIGEST_BYTES]
+    return None
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Try to write to the cache, with a SHA-256 at the end. A full disk costs time at the next start, not this run."""
     try:
-        write()
+        home.write_atomically(path, data + hashlib.sha256(data).digest())
     except OSError as error:
-        print(f"  Not kept in the cache ({error.strerror}): the next start does this again.")
+        why = f"  Not kept in the cache ({error.strerror}): the next start does this again."
+        print(why, file=sys.stderr)  # the standard output belongs to results

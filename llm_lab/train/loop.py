@@ -95,8 +95,11 @@ class Trainer:
         self.device = choose_device(self.config.device)
         self.precision = choose_precision(self.config.precision, self.device)
         self.model.to(self.device)
+        # Never fp16 for Muon: its range is too small for the iteration.
+        muon_dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        config = self.config
         self.optimizers = build_optimizers(
-            self.model, self.config.optimizer, self.config.learning_rate, self.config.weight_decay
+            self.model, config.optimizer, config.learning_rate, config.weight_decay, muon_dtype
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.metrics_path = self.folder / "metrics.jsonl"

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm_lab.train.precision import choose_precision
-
 ADAM_BETAS = (0.9, 0.98)
 ADAM_EPSILON = 1e-8
 MUON_MOMENTUM = 0.95
@@ -37,10 +35,9 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices, with `torch.optim.Muon`'s rule (`match_rms_adamw`) and our own choice of precision.
+    """Muon for matrices, with `torch.optim.Muon`'s rule (`match_rms_adamw`); the iteration runs in `dtype`.
 
-    PyTorch's runs its iteration in bf16 on every machine, which is many times slower than fp32 on a CPU without bf16
-    instructions. `dtype` None asks the machine.
+    PyTorch's always runs in bf16, which is many times slower than fp32 on a CPU without bf16 instructions.
     """
 
     def __init__(
@@ -49,7 +46,7 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         weight_decay: float = 0.0,
         momentum: float = MUON_MOMENTUM,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype = torch.float32,
     ):
         parameters = list(parameters)
         if any(parameter.ndim != 2 for parameter in parameters):
@@ -75,7 +72,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             average = state["momentum"].lerp_(gradient, 1 - momentum)
             ahead.append(_wide(gradient.lerp(average, momentum)))  # Nesterov: look one step ahead
-        directions = orthogonalize(torch.stack(ahead), self.dtype or _fast_dtype(ahead[0].device))
+        directions = orthogonalize(torch.stack(ahead), self.dtype)
         scale = 0.2 * max(directions.shape[1:]) ** 0.5  # as large as AdamW's updates: one learning rate serves both
         for parameter, direction in zip(parameters, directions, strict=True):
             _wide(parameter.mul_(1 - lr * weight_decay)).add_(direction, alpha=-lr * scale)
@@ -84,11 +81,6 @@ class Muon(torch.optim.Optimizer):
 def _wide(matrix: Tensor) -> Tensor:
     """The matrix, lying: transposed (a view) if it has more rows than columns."""
     return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
-
-
-def _fast_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the machine multiplies it fast. Never fp16, whose range is too small for the iteration."""
-    return torch.bfloat16 if choose_precision("auto", device) == "bf16" else torch.float32
 
 
 class Optimizers:
@@ -122,7 +114,9 @@ class Optimizers:
             member.load_state_dict(state)
 
 
-def build_optimizers(model: nn.Module, kind: str, learning_rate: float, weight_decay: float) -> Optimizers:
+def build_optimizers(
+    model: nn.Module, kind: str, learning_rate: float, weight_decay: float, muon_dtype: torch.dtype = torch.float32
+) -> Optimizers:
     """`muon` or `adamw` for a model's parameters.
 
     Hidden matrices are the 2-D weights of linear layers. Embeddings, norms and biases go to AdamW in both cases;
@@ -141,5 +135,5 @@ def build_optimizers(model: nn.Module, kind: str, learning_rate: float, weight_d
     if groups:
         members.append(torch.optim.AdamW(groups, lr=learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True))
     if kind == "muon" and matrices:
-        members.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
+        members.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay, dtype=muon_dtype))
     return Optimizers(members)
