@@ -70,58 +70,11 @@ def test_what_holds_for_every_masking(length, rate, scheme, selection, seed):
             assert int(chosen[row].sum()) == (max(1, round(words * rate)) if words else 0)
 
 
-@pytest.mark.parametrize(("words", "rate", "count"), [(100, 0.15, 15), (64, 0.3, 19), (3, 0.15, 1), (1, 0.9, 1), (0,
-0.5,
-0)]
+COUNTS = [(100, 0.15, 15), (64, 0.3, 19), (3, 0.15, 1), (1, 0.9, 1), (0, 0.5, 0)]
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
- 0 0) 0)] 0)]) def test_exact_counts(words,
-rate, count):
+@pytest.mark.parametrize(("words", "rate", "count"), COUNTS)
+def test_exact_counts(words, rate, count):
     ids = torch.cat((torch.full((words,), 9), torch.full((7,), 3)))[None]
     chosen = choose_targets(ids, MaskingConfig(rate), SPECIALS, torch.rand(1, words + 7, generator=generator()))
     assert int(chosen.sum()) == count
