@@ -63,8 +63,8 @@ The curve is in `curve.jsonl`. Some blanks:
 ## Limits
 
 It knows the English of Python documentation and little else: ask it about cats and it answers about arrays. It was
-trained on rows of {length} tokens and reads at most {max_length}. It is far too small for a conversation, and nothing that
-it fills in is a fact. It repeats habits of its text, fair or not. Only one seed was trained.
+trained on rows of {length} tokens and reads at most {max_length}. It is far too small for a conversation, and nothing
+that it fills in is a fact. It repeats habits of its text, fair or not. Only one seed was trained.
 
 ## The text it read
 
