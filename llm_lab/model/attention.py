@@ -60,6 +60,7 @@ def attention_fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
     """The same in one kernel that never stores the weights. (B, H, T, D) -> (B, H, T, D)."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value)
+    mask = torch.atleast_2d(mask)  # the kernel wants a row for the queries, even if one serves all
     empty = ~mask.any(dim=-1, keepdim=True)
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask | empty)
     return output.masked_fill(empty, 0.0)
