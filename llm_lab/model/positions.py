@@ -43,7 +43,7 @@ def rotary_table(length: int, head_width: int, base: float = ROTARY_BASE) -> tup
     Feature i of the first half and feature i of the second half form a pair that position p turns by the angle
     p / base^(2i/D): the layout of `transformers`. `head_width` D is even.
     """
-    frequency = base ** -(torch.arange(0, head_width, 2) / head_width)
+    frequency = 1 / base ** (torch.arange(0, head_width, 2) / head_width)  # rounded as `transformers` rounds it
     angle = torch.arange(length)[:, None] * frequency
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos(), angle.sin()

@@ -25,7 +25,7 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 @st.composite
 def problems(draw):
     """Query, key, value, and a mask that broadcasts to (B, H, T, S), or none; rows may be empty of sources."""
-    b, h, t, s = (draw(st.integers(1, 3)) for _ in range(4))
+    b, h, t, s = (draw(st.integers(1, 2)) for _ in range(4))
     t, s = t + draw(st.integers(0, 3)), s + draw(st.integers(0, 3))
     width, value_width = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
@@ -56,7 +56,7 @@ def close(a, b, dtype):
     assert torch.allclose(a, b, rtol=0, atol=tolerance), float((a - b).detach().abs().max())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(problems())
 def test_the_ladder_is_one_function_forward_and_backward(problem):
     (query, key, value), mask = problem
@@ -77,7 +77,7 @@ def test_the_ladder_is_one_function_forward_and_backward(problem):
             close(ours, reference, query.dtype)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(problems())
 def test_a_query_that_may_attend_to_nothing_yields_zeros(problem):
     (query, key, value), mask = problem

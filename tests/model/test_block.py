@@ -1,0 +1,74 @@
+"""The block: its formula written out, GeGLU against the formula and its parts against PyTorch's."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from llm_lab.config import ModelConfig
+from llm_lab.model.block import Block, FeedForward, gather_positions, layer_norm
+from llm_lab.model.positions import rotary_table
+
+CONFIG = ModelConfig(vocabulary_size=31, width=8, num_layers=2, num_heads=2, feed_forward_width=12)
+
+
+def normalised(x, weight):
+    """Mean 0 and variance 1 over the features, then the scale."""
+    return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * weight
+
+
+def test_the_norm_is_the_formula():
+    norm = layer_norm(8).double()
+    nn.init.normal_(norm.weight)
+    x = 3 + 5 * torch.randn(2, 3, 8).double()
+    assert torch.allclose(norm(x), normalised(x, norm.weight), rtol=0, atol=1e-12)
+    assert [name for name, _ in norm.named_parameters()] == ["weight"]
+
+
+def test_geglu_is_the_formula():
+    feed_forward = FeedForward(4, 6).double()
+    x = torch.randn(2, 3, 4).double()
+    gate, up = x @ feed_forward.gate.weight.T, x @ feed_forward.up.weight.T
+    gelu = gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))
+    assert torch.allclose(feed_forward(x), (gelu * up) @ feed_forward.down.weight.T, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_block_adds_attention_then_feed_forward(first):
+    torch.manual_seed(0)
+    block = Block(CONFIG, first=first).double()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(2, 5, 8).double()
+    source = x if first else normalised(x, block.attention_norm.weight)
+    middle = x + block.attention(source, source)
+    expected = middle + block.feed_forward(normalised(middle, block.feed_forward_norm.weight))
+    assert torch.allclose(block(x), expected, rtol=0, atol=1e-10)
+
+
+def test_chosen_positions_are_gathered_row_by_row():
+    x = torch.randn(2, 5, 3)
+    positions = torch.tensor([[4, 0, 4], [2, 2, 1]])
+    assert torch.equal(gather_positions(x, positions), torch.stack([x[b, positions[b]] for b in range(2)]))
+
+
+@pytest.mark.parametrize("rotary", [True, False])
+def test_chosen_positions_equal_the_dense_block(rotary):
+    torch.manual_seed(1)
+    block = Block(CONFIG).double()
+    x = torch.randn(2, 6, 8).double()
+    mask = torch.rand(2, 1, 1, 6) < 0.7
+    tables = tuple(table.double() for table in rotary_table(6, 4)) if rotary else None
+    positions = torch.tensor([[5, 0], [3, 3]])
+    dense = gather_positions(block(x, mask, tables), positions)
+    assert torch.allclose(block(x, mask, tables, positions), dense, rtol=0, atol=1e-12)
+
+
+def test_dropout_drops_both_branches_and_never_the_stream():
+    """With nearly everything dropped the block is the identity."""
+    torch.manual_seed(0)
+    block = Block(ModelConfig(vocabulary_size=31, width=8, num_heads=2, num_layers=2, dropout=0.9999)).train()
+    x = torch.randn(2, 5, 8)
+    assert torch.equal(block(x), x)
+    assert not torch.allclose(block.eval()(x), x)

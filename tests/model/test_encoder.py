@@ -1,0 +1,185 @@
+"""The encoder: transformers' ModernBERT with the same weights, and its own sparse path against the dense one."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_lab.config import SIZES, ModelConfig
+from llm_lab.model.encoder import Encoder
+from llm_lab.model.heads import MaskedLanguageModel
+from tests.model.twin import in_fp64, modern_bert  # noqa: F401 (a fixture)
+
+SHAPES = {
+    "one layer": ModelConfig(vocabulary_size=61, width=16, num_layers=1, num_heads=2, feed_forward_width=24),
+    "three layers": ModelConfig(vocabulary_size=203, width=48, num_layers=3, num_heads=4, feed_forward_width=100),
+}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+def random_model(config, dtype=torch.float64, scale=0.5, seed=0):
+    """A model far from its start, so that every weight matters: norms and biases random, too."""
+    torch.manual_seed(seed)
+    model = MaskedLanguageModel(config).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
+    return model.eval()
+
+
+def right_padding(rows, length, seed=1):
+    """Masks as a collator makes them: the first few tokens of each row are real."""
+    lengths = torch.randint(1, length + 1, (rows,), generator=torch.Generator().manual_seed(seed))
+    return torch.arange(length) < lengths[:, None]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_equal_those_of_transformers(shape, dtype, padded, request):
+    if dtype == torch.float64:
+        request.getfixturevalue("in_fp64")
+    ours = random_model(SHAPES[shape], dtype)
+    theirs = modern_bert(ours)
+    ids = torch.randint(5, ours.config.vocabulary_size, (3, 40), generator=torch.Generator().manual_seed(2))
+    mask = right_padding(3, 40) if padded else None
+    with torch.no_grad():
+        expected = theirs(ids, None if mask is None else mask.long()).logits
+        logits = ours(ids, mask)
+    seen = slice(None) if mask is None else mask  # what stands at padding matters to nobody
+    assert expected[seen].abs().max() > 1  # no comparison of zeros
+    difference = (logits - expected)[seen].abs().max() / expected[seen].abs().max()
+    assert difference < TOLERANCE[dtype]
+
+
+@pytest.mark.usefixtures("in_fp64")
+def test_gradients_equal_those_of_transformers():
+    ours = random_model(SHAPES["three layers"])
+    theirs = modern_bert(ours)
+    ids = torch.randint(5, 203, (2, 30), generator=torch.Generator().manual_seed(3))
+    for model, logits in ((ours, ours(ids)), (theirs, theirs(ids).logits)):
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
+    pairs = [
+        (ours.encoder.embedding.weight, theirs.model.embeddings.tok_embeddings.weight),  # tied: from both ends
+        (ours.encoder.blocks[1].attention_norm.weight, theirs.model.layers[1].attn_norm.weight),
+        (ours.encoder.blocks[2].feed_forward.down.weight, theirs.model.layers[2].mlp.Wo.weight),
+        (ours.head.bias, theirs.decoder.bias),
+        (ours.head.dense.weight, theirs.head.dense.weight),
+    ]
+    for our, their in pairs:
+        assert torch.allclose(our.grad, their.grad, rtol=0, atol=1e-10 * float(their.grad.abs().max()) + 1e-14)
+
+
+@settings(max_examples=12)
+@given(
+    st.sampled_from(["rotary", "learned", "sinusoidal", "none"]),
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
+def test_the_sparse_path_equals_the_dense_one_forward_and_backward(positions, layers, length, padded, seed):
+    config = ModelConfig(
+        vocabulary_size=31, width=8, num_layers=layers, num_heads=2, feed_forward_width=12, positions=positions
+    )
+    model = random_model(config, seed=seed)
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 31, (3, length), generator=draw)
+    mask = right_padding(3, length, seed) if padded else None
+    chosen = torch.randint(0, length, (3, 4), generator=draw)  # in any order, some twice
+    results = []
+    for sparse in (False, True):
+        model.zero_grad()
+        logits = model(ids, mask, chosen) if sparse else model(ids, mask)[torch.arange(3)[:, None], chosen]
+        logits.square().sum().backward()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+        results.append((logits.detach(), gradients))
+    (dense, dense_gradients), (sparse, sparse_gradients) = results
+    assert torch.allclose(sparse, dense, rtol=1e-10, atol=1e-10)
+    for one, other in zip(sparse_gradients, dense_gradients, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-10 * max(1.0, float(other.abs().max())))
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal"])
+def test_order_matters_with_positions_and_does_not_without(positions):
+    ids = torch.tensor([[5, 9, 7, 7, 12, 6]])
+    order = torch.tensor([3, 0, 5, 2, 4, 1])
+    shape = {"vocabulary_size": 31, "width": 8, "num_layers": 2, "num_heads": 2, "feed_forward_width": 12}
+    without = random_model(ModelConfig(**shape, positions="none"))
+    assert torch.allclose(without(ids[:, order]), without(ids)[:, order], rtol=0, atol=1e-12)
+    having = random_model(ModelConfig(**shape, positions=positions))
+    assert not torch.allclose(having(ids[:, order]), having(ids)[:, order], atol=1e-3)
+
+
+def test_what_a_mask_hides_changes_nothing():
+    model = random_model(SHAPES["three layers"])
+    ids = torch.randint(5, 203, (1, 12))
+    mask = torch.arange(12)[None] < 8
+    other = ids.clone()
+    other[:, 8:] = torch.randint(5, 203, (1, 4))
+    assert torch.equal(model(ids, mask)[:, :8], model(other, mask)[:, :8])
+    assert torch.allclose(model(ids, mask)[:, :8], model(ids[:, :8]), rtol=0, atol=1e-12)
+
+
+def test_a_row_of_padding_alone_is_finite():
+    model = random_model(SHAPES["one layer"])
+    mask = torch.tensor([[True] * 5, [False] * 5])
+    logits = model(torch.randint(5, 61, (2, 5)), mask)
+    logits.sum().backward()
+    assert logits.isfinite().all() and all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_the_loss_starts_at_the_logarithm_of_the_vocabulary(size):
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(SIZES[size].model)
+    ids = torch.randint(5, 8192, (4, 32))
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), torch.randint(5, 8192, (128,)))
+    assert loss.item() == pytest.approx(math.log(8192), abs=0.1)
+
+
+def test_weights_start_with_the_published_spread():
+    """0.02, and smaller by sqrt(2 layers) where a block writes into the residual stream (GPT-2)."""
+    torch.manual_seed(0)
+    encoder = Encoder(SIZES["small"].model)
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim == 2:
+            writes = name.endswith(("output.weight", "down.weight"))
+            assert parameter.std().item() == pytest.approx(0.02 / (8**0.5 if writes else 1), rel=0.03), name
+            assert abs(parameter.mean().item()) < 5e-4
+        else:
+            assert (parameter == 1).all()
+
+
+def test_attention_maps_are_those_of_transformers():
+    ours = random_model(SHAPES["three layers"])
+    ids, mask = torch.randint(5, 203, (2, 10)), torch.tensor([[True] * 10, [True] * 6 + [False] * 4])
+    with torch.no_grad():
+        theirs = torch.stack(modern_bert(ours, "eager")(ids, mask.long(), output_attentions=True).attentions)
+    maps = ours.encoder.attention_maps(ids, mask)
+    assert maps.shape == (3, 2, 4, 10, 10)
+    assert torch.allclose(maps, theirs, rtol=0, atol=1e-6)  # theirs are rounded to fp32
+
+
+def test_a_row_longer_than_the_model_is_refused():
+    model = MaskedLanguageModel(ModelConfig(vocabulary_size=31, width=8, num_heads=2, num_layers=1, max_length=8))
+    model(torch.zeros(1, 8, dtype=torch.long))
+    with pytest.raises(ValueError, match="a row of 9 tokens is longer than this model's 8: shorten it"):
+        model(torch.zeros(1, 9, dtype=torch.long))
+
+
+def test_dropout_acts_in_training_alone():
+    config = ModelConfig(vocabulary_size=31, width=8, num_heads=2, num_layers=2, feed_forward_width=12, dropout=0.5)
+    model = random_model(config)
+    ids = torch.randint(5, 31, (2, 6))
+    assert torch.equal(model(ids), model(ids))
+    model.train()
+    assert not torch.allclose(model(ids), model(ids))
+    torch.manual_seed(7)
+    first = model(ids)
+    torch.manual_seed(7)
+    assert torch.equal(model(ids), first)
