@@ -112,7 +112,8 @@ class Trainer:
         torch.manual_seed(self.config.seed) if self.step == 0 else None
         progress = Progress(self.config.steps, self.step, self.show_progress and distributed.is_first())
         with self._metrics_file() as metrics, _interrupt_noted() as interrupt:
-            while self.step < self.config.steps and not interrupt.is_set():
+            stopped = False
+            while self.step < self.config.steps and not stopped:
                 began = time.perf_counter()
                 record, tokens = self._train_step()
                 self.seconds += time.perf_counter() - began
@@ -122,13 +123,11 @@ class Trainer:
                 metrics.flush()
                 self.records.append(record)
                 progress.update(self.step, tokens, record["loss"], note)
-                if (
-                    self.step % self.config.checkpoint_every == 0
-                    or self.step == self.config.steps
-                    or interrupt.is_set()
-                ):
+                # Asked once a step and of all processes: they stop at the same step, and it is saved.
+                stopped = distributed.total(interrupt.is_set(), self.device) > 0
+                if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps or stopped:
                     self.save()
-            self.interrupted = interrupt.is_set() and self.step < self.config.steps
+            self.interrupted = stopped and self.step < self.config.steps
         return self.records
 
     def _train_step(self) -> tuple[Record, int]:
