@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 import tokenizers
 
 from llm_lab import home
-from llm_lab.text.corpus import Corpus, Document
+from llm_lab.text.corpus import Corpus
 from llm_lab.text.packing import pack
 from llm_lab.text.tokenizer import Tokenizer, train_tokenizer
 
@@ -72,15 +71,19 @@ def prepare(corpus: Corpus, vocabulary_size: int, row_length: int, tokenizer: To
     if stored is not None:
         with np.load(io.BytesIO(stored)) as rows:
             return Dataset(corpus, tokenizer, rows["train"], rows["held_out"])
-    parts = {part: _pack_documents(corpus.split(part), tokenizer, row_length) for part in ("train", "held_out")}
+    parts = {part: _pack_part(corpus, part, tokenizer, row_length) for part in ("train", "held_out")}
     buffer = io.BytesIO()
     np.savez(buffer, train=parts["train"], held_out=parts["held_out"])
     _keep(path, buffer.getvalue())
     return Dataset(corpus, tokenizer, **parts)
 
 
-def _pack_documents(documents: Sequence[Document], tokenizer: Tokenizer, row_length: int) -> np.ndarray:
-    rows = pack(tokenizer.encode_many([document.text for document in documents]), row_length)
+def _pack_part(corpus: Corpus, part: str, tokenizer: Tokenizer, row_length: int) -> np.ndarray:
+    documents = tokenizer.encode_many([document.text for document in corpus.split(part)])
+    try:
+        rows = pack(documents, row_length)
+    except ValueError as error:
+        raise ValueError(f"the {part} part of {corpus.name!r} is too small: {error}") from error
     return rows.astype(np.uint16) if tokenizer.vocabulary_size <= 2**16 else rows  # a quarter of the memory
 
 
