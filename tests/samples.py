@@ -43,7 +43,7 @@ def start(function: Callable[..., Any], *arguments: Any, **variables: str) -> An
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["llm_lab.tasks.pretraining", "torch.distributed"])
+        context.set_forkserver_preload(["tests.train.runs", "llm_lab.tasks.pretraining", "torch._dynamo"])
     process = context.Process(target=_with_variables, args=(variables, function, arguments), daemon=True)
     process.start()
     return process
