@@ -57,7 +57,7 @@ def learning_curve(
     for name, nats in baselines.items():
         _level(axes, nats, name)
     axes.set(xlabel="step", ylabel="loss (nats a hidden word)", title=title)
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.92), frameon=False)  # below the uniform line
     return axes.get_figure()  # type: ignore[return-value]
 
 
@@ -65,17 +65,19 @@ def _level(axes: Axes, nats: float, name: str) -> None:
     axes.axhline(nats, color=COLOURS["baseline"], linestyle="--", linewidth=1.2)
     axes.annotate(
         f"{name} {nats:.2f}",
-        (0, nats),
+        (1, nats),
         xycoords=("axes fraction", "data"),
-        xytext=(4, 3),
+        xytext=(-4, 3),
         textcoords="offset points",
+        ha="right",
         color=COLOURS["baseline"],
         fontsize=10,
     )
 
 
-def _smooth(values: Sequence[float], span: int = 15) -> np.ndarray:
-    """A running mean over up to `span` steps, so that the eye sees the trend."""
+def _smooth(values: Sequence[float]) -> np.ndarray:
+    """A running mean over a fortieth of the curve, so that the eye sees the trend."""
+    span = max(1, len(values) // 40)
     total = np.cumsum([0.0, *values])
     start = np.maximum(0, np.arange(1, len(total)) - span)
     return (total[1:] - total[start]) / (np.arange(1, len(total)) - start)

@@ -10,7 +10,6 @@ numbers of the card are measured here, on the weights as they are shipped.
 import argparse
 import importlib.metadata
 import json
-import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +43,8 @@ stored in fp16.
     python tools/ship_checkpoint.py runs/docs-tiny
 
 {steps:,} steps of {rows} rows of {length} tokens, {rate:.0%} of the tokens hidden, in {minutes:.0f} minutes of training
-on {machine} ({precision}), seed {seed}. The data: {words:,} words of documentation, SHA-256 `{sha}`.
+on a CPU that did other work, too ({precision}), seed {seed}. The data: {words:,} words of documentation, SHA-256
+`{sha}`.
 
 ## What it reaches
 
@@ -88,7 +88,7 @@ def licence_of(package: str) -> str:
     every = metadata.get_all("Classifier") or []  # type: ignore[attr-defined]
     classified = ", ".join(line.split(" :: ")[-1] for line in every if line.startswith("License ::"))
     stated = metadata.get("License-Expression") or classified or (metadata.get("License") or "").split("\n")[0]
-    return stated[:80] or "see the package"
+    return stated[:120] or "see the package"
 
 
 def write_card(pretrained: Pretrained, measured: Mapping[str, float], records: list[Record]) -> None:
@@ -116,7 +116,6 @@ def write_card(pretrained: Pretrained, measured: Mapping[str, float], records: l
         precision=record["precision"],
         rate=record["masking"]["rate"],
         minutes=records[-1]["seconds"] / 60,
-        machine=f"{torch.get_num_threads()} processor cores ({platform.machine()})",
         words=record["corpus"]["words"],
         sha=record["corpus"]["sha"],
         targets=int(measured["targets"]),
@@ -134,13 +133,15 @@ def main() -> int:
     options = parser.parse_args()
     run = load_pretrained(options.run)
     save_pretrained(TARGET, run, dtype=torch.float16)
-    shipped = load_pretrained(TARGET)
+    shipped = load_pretrained(TARGET)  # the weights as fp16 keeps them
     corpus = build_corpus(run.record["corpus"]["name"])
     if corpus.sha != run.record["corpus"]["sha"]:
         sys.exit(
             "The corpus on this machine is not the one that the run was trained on: ship from the same environment."
         )
     measured = evaluate(shipped, prepare(corpus, 0, run.record["train"]["row_length"], shipped.tokenizer))
+    shipped.record["result"] = measured
+    save_pretrained(TARGET, shipped, dtype=torch.float16)
     records = read_metrics(options.run / "metrics.jsonl")
     kept = [r for i, r in enumerate(records) if i % (len(records) // POINTS + 1) == 0 or "held_out_loss" in r]
     write_atomically(TARGET / "curve.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
