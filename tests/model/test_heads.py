@@ -1,11 +1,22 @@
-"""The head: its formula, tied weights, and the count of parameters. Equality with transformers: test_encoder.py."""
+"""The head: its formula, tied weights, its loss. Equality with transformers: test_encoder.py."""
 
 import math
 
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_lab.config import ModelConfig
-from llm_lab.model.heads import MaskedLanguageModel, MaskedWordHead, count_parameters
+from llm_lab.model import heads
+from llm_lab.model.heads import (
+    IGNORED,
+    MaskedLanguageModel,
+    MaskedWordHead,
+    chunked_cross_entropy,
+    count_parameters,
+    plain_cross_entropy,
+)
 
 CONFIG = ModelConfig(vocabulary_size=31, width=8, num_layers=2, num_heads=2, feed_forward_width=12)
 
@@ -49,3 +60,81 @@ def test_only_trained_parameters_are_counted():
     assert count_parameters(model) == sum(p.numel() for p in set(model.parameters()))
     model.encoder.embedding.weight.requires_grad_(False)
     assert count_parameters(model) == sum(p.numel() for p in model.parameters()) - 31 * 8
+
+
+# -- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def by_definition(features, weight, bias, targets):
+    """-log(exp(logit of the target) / sum of exp(logits)), summed over the targets that count."""
+    logits = features @ weight.T + bias
+    shares = logits.exp() / logits.exp().sum(dim=-1, keepdim=True)
+    return -sum(shares[i, t].log() for i, t in enumerate(targets.tolist()) if t != IGNORED)
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(2, 7), st.integers(1, 4), st.integers(0, 10**6))
+def test_both_losses_are_the_definition_forward_and_backward(n, width, size, chunk, seed):
+    draw = torch.Generator().manual_seed(seed)
+    made = [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in ((n, width), (size, width), (size,))]
+    targets = torch.randint(0, size, (n,), generator=draw)
+    targets = targets.masked_fill(torch.rand(n, generator=draw) < 0.3, IGNORED)
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "CHUNK", chunk)
+        for loss_of in (by_definition, plain_cross_entropy, chunked_cross_entropy):
+            inputs = [x.clone().requires_grad_() for x in made]
+            if loss_of is plain_cross_entropy:  # it computes in fp32
+                loss = loss_of(*inputs, targets).double()
+            else:
+                loss = torch.as_tensor(loss_of(*inputs, targets), dtype=torch.float64)
+            if loss.requires_grad:
+                (3 * loss).backward()  # the gradient from above is handed on
+            results.append((loss.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]))
+    (expected, gradients), plain, chunked = results
+    for (loss, found), tolerance in ((plain, 1e-5), (chunked, 1e-10)):
+        assert torch.allclose(loss, expected, rtol=tolerance, atol=tolerance)
+        for one, other in zip(found, gradients, strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=tolerance * max(1.0, float(other.abs().max())))
+
+
+def test_the_loss_of_the_model_is_that_of_its_logits():
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(CONFIG)
+    ids, positions = torch.randint(5, 31, (3, 6)), torch.tensor([[0, 4], [2, 2], [5, 0]])
+    targets = torch.tensor([[7, 8], [9, IGNORED], [30, 5]])
+    expected = torch.nn.functional.cross_entropy(
+        model(ids)[torch.arange(3)[:, None], positions].flatten(0, 1), targets.flatten(), reduction="sum"
+    )
+    expected_gradients = torch.autograd.grad(expected, list(model.parameters()))
+    loss = model.loss_sum(ids, positions, targets)
+    assert torch.allclose(loss, expected, rtol=1e-6)
+    for one, other in zip(torch.autograd.grad(loss, list(model.parameters())), expected_gradients, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-5)
+
+
+def test_under_autocast_the_loss_and_the_gradients_of_weights_stay_in_fp32():
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(CONFIG)
+    ids, positions, targets = torch.randint(5, 31, (4, 6)), torch.arange(6).expand(4, 6), torch.randint(5, 31, (4, 6))
+    precise = model.loss_sum(ids, positions, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss_sum(ids, positions, targets)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(precise.item(), rel=0.01)
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_an_impossible_word_costs_much_and_stays_finite():
+    features, weight = torch.tensor([[1000.0]]), torch.tensor([[1.0], [-1.0]])
+    inputs = [x.requires_grad_() for x in (features, weight, torch.zeros(2))]
+    loss = chunked_cross_entropy(*inputs, torch.tensor([1]))
+    loss.backward()
+    assert loss.isfinite() and loss > 80
+    assert torch.equal(inputs[2].grad, torch.tensor([1.0, -1.0]))
+
+
+def test_what_is_not_a_number_shows():
+    """The loop stops a run by its loss: the way to it may not hide a NaN."""
+    features = torch.full((2, 1), float("nan"))
+    assert chunked_cross_entropy(features, torch.ones(3, 1), torch.zeros(3), torch.tensor([0, 1])).isnan()
