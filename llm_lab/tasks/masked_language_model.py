@@ -68,7 +68,7 @@ def fill(model: MaskedLanguageModel, tokenizer: Tokenizer, text: str, top: int =
     model.eval()
     logits = model(ids.to(device), positions=blanks.to(device))[0].float()
     logits[:, list(tokenizer.special_ids)] = -torch.inf
-    best = logits.softmax(dim=-1).topk(min(top, logits.shape[-1]))
+    best = logits.softmax(dim=-1).topk(min(top, logits.shape[-1] - len(tokenizer.special_ids)))
     return [
         [Guess(tokenizer.token_of(i), p) for i, p in zip(indices, values, strict=True)]
         for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -96,6 +96,7 @@ def score(model: MaskedLanguageModel, batches: Iterable[Batch]) -> dict[str, flo
         nats += F.cross_entropy(logits[is_target], batch.targets[is_target], reduction="sum").item()
         right += int((logits.argmax(dim=-1) == batch.targets)[is_target].sum())
         count += int(is_target.sum())
+    _require_words(count)
     return {"held_out_loss": nats / count, "held_out_accuracy": right / count}
 
 
@@ -111,11 +112,17 @@ def pseudo_perplexity(model: MaskedLanguageModel, tokenizer: Tokenizer, texts: S
     nats, count = 0.0, 0
     for text in texts:
         ids = torch.tensor(tokenizer.encode(text)[: model.config.max_length])
-        positions = torch.tensor([i for i, token in enumerate(ids.tolist()) if token not in tokenizer.special_ids])
+        positions = (~torch.isin(ids, torch.tensor(tokenizer.special_ids))).nonzero()[:, 0]
         for chunk in positions.split(64):
             rows = ids.repeat(len(chunk), 1)
             rows[torch.arange(len(chunk)), chunk] = tokenizer.mask_id
             logits = model(rows.to(device), positions=chunk[:, None].to(device))[:, 0].float()
             nats += F.cross_entropy(logits, ids[chunk].to(device), reduction="sum").item()
             count += len(chunk)
+    _require_words(count)
     return math.exp(nats / count)
+
+
+def _require_words(count: int) -> None:
+    if count == 0:
+        raise ValueError("no word of this text is in the model's vocabulary: give text of the kind it was trained on.")

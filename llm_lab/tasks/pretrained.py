@@ -60,7 +60,7 @@ def load_pretrained(folder: Path | str) -> Pretrained:
             )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_config = ModelConfig(**config["model"])
+        model_config, record = ModelConfig(**config["model"]), config["record"]
     except (ValueError, TypeError, KeyError) as error:
         raise PretrainedError(f"{folder / 'config.json'} is damaged ({error}): copy the model again.") from error
     tokenizer = load_tokenizer(folder / "tokenizer.json")
@@ -76,7 +76,7 @@ def load_pretrained(folder: Path | str) -> Pretrained:
         raise PretrainedError(
             f"the weights in {folder} belong to a model of another size than config.json says: copy the model again."
         ) from error
-    return Pretrained(model.eval(), tokenizer, config["record"])
+    return Pretrained(model.eval(), tokenizer, record)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
