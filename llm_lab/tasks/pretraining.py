@@ -79,7 +79,7 @@ def pretrain(
     if distributed.is_first():
         _claim(folder, _describe(dataset, model_config, train_config, masking), resume)
     distributed.wait_for_all()
-    record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    record = _read_run(folder / RUN_FILE)
     train_config = replace(
         train_config, precision=record["precision"]
     )  # measured once a run, so that it resumes exactly
@@ -138,11 +138,22 @@ def _claim(folder: Path, record: Mapping[str, Any], resume: bool) -> None:
     if path.is_file():
         if not resume:
             raise RunError(f"{folder} already holds a run: add --resume to go on with it, or choose another folder.")
-        _require_same(folder, json.loads(path.read_text(encoding="utf-8")), record)
+        _require_same(folder, _read_run(path), record)
         return
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file: choose a folder for the run.")
     write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """What `_describe` wrote. Raises RunError when the file is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if all(record[part] for part in ("corpus", "model", "masking", "train", "precision")):
+            return record
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise RunError(f"{path} is damaged: start the run again in another folder.")
 
 
 def _require_same(folder: Path, stored: Mapping[str, Any], record: Mapping[str, Any]) -> None:

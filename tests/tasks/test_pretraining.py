@@ -1,0 +1,240 @@
+"""From a corpus to a model: what a run leaves behind, what it refuses, and measures against closed forms."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from llm_lab.config import EVALUATION_MASKING, MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.tasks import pretraining as module
+from llm_lab.tasks.masked_language_model import pseudo_perplexity, score
+from llm_lab.tasks.pretrained import load_pretrained
+from llm_lab.tasks.pretraining import RunError, evaluate, held_out_batches, pretrain
+from llm_lab.text.baselines import ladder
+from llm_lab.text.masking import IGNORED
+from llm_lab.train.checkpoint import CheckpointError, all_checkpoints
+from llm_lab.train.loop import read_metrics
+
+MODEL = ModelConfig(width=32, num_layers=2, num_heads=2, feed_forward_width=48, max_length=16)
+TRAIN = TrainConfig(
+    steps=120, batch_rows=32, row_length=16, learning_rate=0.03, evaluate_every=40, evaluate_rows=16,
+    checkpoint_every=40, precision="fp32", device="cpu",
+)  # fmt: skip
+SHORT = replace(TRAIN, steps=6, batch_rows=4, evaluate_every=3, checkpoint_every=2)
+MASKING = MaskingConfig(rate=0.3)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_dataset, tmp_path_factory):
+    """A finished run of a second or two."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.set_num_threads(1)
+    return pretrain(tiny_dataset, MODEL, TRAIN, MASKING, folder / "run", show_progress=False)
+
+
+def start(dataset, folder, model=MODEL, train=SHORT, masking=MASKING, **options):
+    return pretrain(dataset, model, train, masking, folder, show_progress=False, **options)
+
+
+# -- what a run is ----------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_more_than_the_word_before(run, tiny_dataset):
+    """The place of a word in the sentence says more than the word before it."""
+    steps = {step.name: step.loss for step in ladder(tiny_dataset, held_out_batches(tiny_dataset))}
+    held_out = [r["held_out_loss"] for r in run.records if "held_out_loss" in r]
+    assert run.records[0]["loss"] == pytest.approx(math.log(300), abs=0.15)
+    assert held_out == sorted(held_out, reverse=True)
+    assert held_out[-1] < steps["left neighbour"] - 0.3
+
+
+def test_the_last_evaluation_uses_every_held_out_row_and_those_before_a_part(run, tiny_dataset):
+    measured = score(run.pretrained.model, held_out_batches(tiny_dataset))
+    last = run.records[-1]
+    assert (last["held_out_loss"], last["held_out_accuracy"]) == pytest.approx(tuple(measured.values()), rel=1e-6)
+    part = score(run.pretrained.model, held_out_batches(tiny_dataset, 16))
+    assert part["held_out_loss"] != pytest.approx(measured["held_out_loss"], rel=1e-4)
+
+
+def test_the_folder_tells_what_the_run_is(run, tiny_dataset):
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["model"] == asdict(replace(MODEL, vocabulary_size=300))  # the tokenizer's, not the default
+    assert record["train"] == asdict(TRAIN) and record["masking"] == asdict(MASKING)
+    assert record["corpus"]["sha"] == tiny_dataset.corpus.sha and record["precision"] == "fp32"
+    assert read_metrics(run.folder / "metrics.jsonl") == run.records and len(run.records) == 120
+    saved = load_pretrained(run.folder)
+    assert {name: saved.record[name] for name in record} == record
+    assert saved.record["result"] == run.records[-1]
+    assert saved.tokenizer.to_json() == tiny_dataset.tokenizer.to_json()
+    ours, theirs = saved.model.state_dict(), run.pretrained.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not run.pretrained.model.training and not run.interrupted
+
+
+def test_the_seed_decides_weights_order_and_masks(tiny_dataset, tmp_path):
+    torch.manual_seed(5)  # nothing outside matters
+    first = [r["loss"] for r in start(tiny_dataset, tmp_path / "a").records]
+    torch.manual_seed(6)
+    assert [r["loss"] for r in start(tiny_dataset, tmp_path / "b").records] == first
+    other = start(tiny_dataset, tmp_path / "c", train=replace(SHORT, seed=1)).records
+    assert [r["loss"] for r in other] != first
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_run_goes_on_where_it_was_broken_off(tiny_dataset, tmp_path, monkeypatch, stop):
+    model = replace(MODEL, dropout=0.2)
+    whole = start(tiny_dataset, tmp_path / "whole", model)
+    real = module.BatchStream.batch
+
+    def broken(stream, step):
+        if step == stop:
+            raise KeyboardInterrupt
+        return real(stream, step)
+
+    monkeypatch.setattr(module.BatchStream, "batch", broken)
+    with pytest.raises(KeyboardInterrupt):
+        start(tiny_dataset, tmp_path / "run", model)
+    monkeypatch.undo()
+    again = start(tiny_dataset, tmp_path / "run", model, resume=True)
+    strip = lambda records: [{k: v for k, v in r.items() if k != "seconds"} for r in records]  # noqa: E731
+    assert strip(again.records) == strip(whole.records)
+    assert strip(read_metrics(tmp_path / "run" / "metrics.jsonl")) == strip(whole.records)
+    ours, theirs = again.pretrained.model.state_dict(), whole.pretrained.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_resume_without_a_run_starts_one(tiny_dataset, tmp_path):
+    assert len(start(tiny_dataset, tmp_path / "new", resume=True).records) == 6
+
+
+def test_a_run_keeps_the_precision_it_was_started_with(tiny_dataset, tmp_path, monkeypatch):
+    """The machine is asked once: bf16 chosen at the start stays, whatever a busy machine would answer later."""
+    auto = replace(SHORT, precision="auto")
+    answers = []
+    monkeypatch.setattr(module, "choose_precision", lambda *a: answers.append(a) or "bf16")
+    start(tiny_dataset, tmp_path / "run", train=auto)
+    all_checkpoints(tmp_path / "run" / "checkpoints")[-1].unlink()
+    used = []
+    real = module.Trainer
+    monkeypatch.setattr(module, "choose_precision", lambda *a: "fp32")
+    monkeypatch.setattr(module, "Trainer", lambda *a: used.append(real(*a)) or used[-1])
+    start(tiny_dataset, tmp_path / "run", train=auto, resume=True)
+    assert [trainer.precision for trainer in used] == ["bf16"]
+    assert used[0].stream.batch_rows == 4
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_run_is_not_overwritten(run, tiny_dataset):
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
+    with pytest.raises(RunError, match="already holds a run: add --resume to go on with it, or choose another folder"):
+        start(tiny_dataset, run.folder)
+    assert {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": replace(MODEL, width=16)}, "was started with width 32, not 16"),
+        ({"train": replace(TRAIN, steps=121)}, "was started with steps 120, not 121"),
+        ({"train": replace(TRAIN, seed=1)}, "was started with seed 0, not 1"),
+        ({"masking": MaskingConfig(rate=0.15)}, "was started with rate 0.3, not 0.15"),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_settings_alone(run, tiny_dataset, change, words):
+    choices = {"model": MODEL, "train": TRAIN, "masking": MASKING, **change}
+    with pytest.raises(RunError, match=words):
+        start(tiny_dataset, run.folder, resume=True, **choices)
+
+
+def test_a_run_is_resumed_on_its_own_text_and_tokenizer_alone(run, tiny_dataset):
+    other_text = replace(tiny_dataset, corpus=replace(tiny_dataset.corpus, sha="other"))
+    from llm_lab.text.tokenizer import train_tokenizer
+    from tests import samples
+
+    other_words = replace(tiny_dataset, tokenizer=train_tokenizer(samples.sentences(300, 7), 300))
+    for dataset in (other_text, other_words):
+        with pytest.raises(RunError, match="was started on another text or tokenizer"):
+            start(dataset, run.folder, train=TRAIN, resume=True)
+    renamed = replace(tiny_dataset, corpus=replace(tiny_dataset.corpus, name="the same text elsewhere"))
+    assert len(start(renamed, run.folder, train=TRAIN, resume=True).records) == 120
+
+
+def test_rows_longer_than_the_model_are_refused(tiny_dataset, tmp_path):
+    with pytest.raises(RunError, match="rows of 17 tokens are longer than the model's 16: shorten the rows or raise"):
+        start(tiny_dataset, tmp_path / "run", train=replace(SHORT, row_length=17))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tiny_dataset, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(RunError, match="is a file: choose a folder for the run"):
+        start(tiny_dataset, tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": {}}'])
+def test_a_damaged_run_file_is_named(tiny_dataset, tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match="run.json is damaged: start the run again in another folder"):
+        start(tiny_dataset, tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tiny_dataset, tmp_path):
+    start(tiny_dataset, tmp_path / "run")
+    newest = all_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        start(tiny_dataset, tmp_path / "run", resume=True)
+
+
+# -- measures ---------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_batches_hide_15_percent_and_a_part_is_spread_over_all(tiny_dataset):
+    batches = held_out_batches(tiny_dataset)
+    rows = torch.cat([batch.inputs for batch in batches])
+    assert len(rows) == len(tiny_dataset.held_out)
+    hidden = (rows == tiny_dataset.tokenizer.mask_id).float().mean().item()
+    assert hidden == pytest.approx(EVALUATION_MASKING.rate, abs=0.04)
+    few = torch.cat([batch.inputs for batch in held_out_batches(tiny_dataset, 10)])
+    assert len(few) == 10
+    words = lambda inputs, row: (inputs == row) | (inputs == tiny_dataset.tokenizer.mask_id)  # noqa: E731
+    original = torch.from_numpy(tiny_dataset.held_out.astype("int64"))
+    places = [next(i for i, row in enumerate(original) if words(one, row).all()) for one in few]
+    assert places == list(range(0, 10 * (len(original) // 10), len(original) // 10))
+    assert len(torch.cat([b.inputs for b in held_out_batches(tiny_dataset, 10**6)])) == len(rows)
+
+
+def test_measures_are_their_definitions(run, tiny_dataset):
+    measured = evaluate(run.pretrained, tiny_dataset, documents=2)
+    batches = held_out_batches(tiny_dataset)
+    assert measured["targets"] == sum(int((b.targets != IGNORED).sum()) for b in batches)
+    assert measured["held_out_loss"] == pytest.approx(run.records[-1]["held_out_loss"], rel=1e-6)
+    for step in ladder(tiny_dataset, batches):
+        name = step.name.replace(" ", "_")
+        assert measured[f"{name}_loss"] == pytest.approx(step.loss)
+        assert measured[f"{name}_accuracy"] == pytest.approx(step.accuracy)
+    texts = [d.text for d in tiny_dataset.corpus.split("held_out")]
+    tokens = sum(len(tiny_dataset.tokenizer.encode(text)) - 2 for text in texts)
+    size = sum(len(text.encode()) for text in texts)
+    assert measured["bits_per_byte"] == pytest.approx(measured["held_out_loss"] / math.log(2) * tokens / size)
+    expected = pseudo_perplexity(run.pretrained.model, tiny_dataset.tokenizer, texts[:2])
+    assert measured["pseudo_perplexity"] == pytest.approx(expected)
+
+
+def test_a_model_that_knows_nothing_measures_as_the_uniform_one(run, tiny_dataset):
+    """All weights zero: every word has probability 1/V."""
+    import copy
+
+    nothing = replace(run.pretrained, model=copy.deepcopy(run.pretrained.model))
+    with torch.no_grad():
+        for parameter in nothing.model.parameters():
+            parameter.zero_()
+    measured = evaluate(nothing, tiny_dataset, documents=1)
+    assert measured["held_out_loss"] == pytest.approx(math.log(300), abs=1e-5)
+    assert measured["held_out_loss"] == pytest.approx(measured["uniform_loss"], abs=1e-5)
+    assert measured["pseudo_perplexity"] == pytest.approx(300, rel=1e-4)
