@@ -44,9 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         if type(error) is RuntimeError:  # not one of ours: a fault of the program, to be seen whole
             raise
-        sentence = str(error)
+        sentence = explain(error) if isinstance(error, OSError) and error.errno else str(error)
     except OSError as error:
         sentence = explain(error)
+    except KeyboardInterrupt:  # outside the training loop, which saves and says so itself
+        print(f"{parser.prog}: stopped.", file=sys.stderr)
+        return RESUMABLE
     print(f"{parser.prog}: {sentence}", file=sys.stderr)
     return 2
 
