@@ -53,11 +53,12 @@ def learning_curve(
     step = [r["step"] for r in records]
     axes.plot(step, _smooth([r["loss"] for r in records]), color=COLOURS["transformer"], label="training batches")
     held_out = [(r["step"], r["held_out_loss"]) for r in records if "held_out_loss" in r]
-    axes.plot(*zip(*held_out, strict=True), "o-", color=COLOURS["held out"], label="held-out text")
+    if held_out:  # a run that was broken off early has none yet
+        axes.plot(*zip(*held_out, strict=True), "o-", color=COLOURS["held out"], label="held-out text")
     for name, nats in baselines.items():
         _level(axes, nats, name)
     axes.set(xlabel="step", ylabel="loss (nats a hidden word)", title=title)
-    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.92), frameon=False)  # below the uniform line
+    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.94), frameon=False)  # below the uniform line
     return axes.get_figure()  # type: ignore[return-value]
 
 
@@ -67,9 +68,9 @@ def _level(axes: Axes, nats: float, name: str) -> None:
         f"{name} {nats:.2f}",
         (1, nats),
         xycoords=("axes fraction", "data"),
-        xytext=(-4, 3),
+        xytext=(5, 0),
         textcoords="offset points",
-        ha="right",
+        va="center",
         color=COLOURS["baseline"],
         fontsize=10,
     )
