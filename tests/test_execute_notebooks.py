@@ -1,14 +1,18 @@
 """The tool that executes notebooks: on a small notebook, with a real kernel."""
 
+import base64
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from tools.execute_notebooks import ROOT, chosen, clean
+from tools.execute_notebooks import ROOT, chosen, clean, fewer_colours
 
 SOURCES = {"good": "import os\nprint(os.environ.get('LLM_LAB_FAST'), os.getcwd())", "bad": "print('before')\n1 / 0"}
 
@@ -66,6 +70,19 @@ def test_volatile_metadata_are_dropped() -> None:
         set(notebook.metadata) == {"kernelspec", "language_info"} and "version" not in notebook.metadata.language_info
     )
     assert notebook.cells[0].metadata == {"tags": ["bootstrap"]} and notebook.cells[0].outputs[0].metadata == {}
+
+
+def test_pictures_get_smaller_and_look_the_same() -> None:
+    smooth = np.linspace(0, 255, 300 * 200).reshape(200, 300).astype(np.uint8)
+    image = Image.fromarray(np.dstack((smooth, 255 - smooth, smooth, np.full_like(smooth, 255))))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=0)
+    before = base64.b64encode(buffer.getvalue()).decode()
+    after = fewer_colours(before)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(after))).convert("RGB"), dtype=int)
+    assert len(after) < len(before) / 3 and shown.shape == (200, 300, 3)
+    assert np.abs(shown - np.asarray(image)[:, :, :3]).max() <= 8  # of 255
+    assert fewer_colours(after) == after
 
 
 def test_an_unknown_lesson_is_one_sentence() -> None:

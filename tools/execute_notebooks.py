@@ -8,6 +8,8 @@ In place, LLM_LAB_HOME is a clean folder, so that nobody's own runs get into the
 """
 
 import argparse
+import base64
+import io
 import os
 import sys
 import time
@@ -17,6 +19,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -38,6 +41,18 @@ def clean(notebook: NotebookNode) -> None:
             output.pop("transient", None)
             if "metadata" in output:
                 output.metadata = NotebookNode()
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = fewer_colours(output.data["image/png"])
+
+
+def fewer_colours(picture: str) -> str:
+    """Return a PNG, in base64, with a palette of 256 colours: a drawn figure looks the same in a third of the bytes."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if image.mode == "P":
+        return picture
+    buffer = io.BytesIO()
+    image.convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def execute(path: Path, target: Path) -> str | None:
