@@ -81,11 +81,20 @@ def reveal(question: str, measured: float) -> None:
     """Show what was measured beside what the reader predicted, and keep both."""
     kept = _predictions()
     if question not in kept:
-        print(f"{question}: measured {measured:.3g} (you made no prediction).")
+        print(f"{question}: measured {_short(measured)} (you made no prediction).")
         return
     kept[question]["measured"] = float(measured)
     _write(kept)
-    print(f"{question}: you predicted {kept[question]['predicted']:.3g}, measured {measured:.3g}.")
+    print(f"{question}: you predicted {_short(kept[question]['predicted'])}, measured {_short(measured)}.")
+
+
+def _short(number: float) -> str:
+    """Three digits, and no powers of ten.
+
+    >>> _short(0.2774), _short(14400)
+    ('0.277', '14,400')
+    """
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
 def _path() -> Path:
