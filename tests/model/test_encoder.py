@@ -183,3 +183,13 @@ def test_dropout_acts_in_training_alone():
     first = model(ids)
     torch.manual_seed(7)
     assert torch.equal(model(ids), first)
+
+
+def test_dropout_of_embeddings_comes_after_the_norm():
+    """Each number of the normalised embedding is kept, doubled, or gone; the norm would spread what is missing."""
+    config = ModelConfig(vocabulary_size=31, width=8, num_heads=2, num_layers=1, feed_forward_width=12, dropout=0.5)
+    encoder = random_model(config).encoder
+    ids = torch.randint(5, 31, (4, 6))
+    whole, dropped = encoder.embed(ids), encoder.train().embed(ids)
+    assert torch.equal(dropped, torch.where(dropped == 0, 0.0, 2 * whole))
+    assert 0.2 < (dropped == 0).double().mean() < 0.8

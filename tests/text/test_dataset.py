@@ -86,6 +86,11 @@ def test_each_choice_has_a_cache_of_its_own(tiny_corpus, own_home):
     assert same(prepare(tiny_corpus, 300, 16), first)
 
 
+def test_two_texts_with_one_tokenizer_have_two_caches(tiny_corpus, own_home, tiny_tokenizer):
+    whole = prepare(tiny_corpus, 0, 16, tiny_tokenizer)
+    assert not same(prepare(shorter(tiny_corpus), 0, 16, tiny_tokenizer), whole)
+
+
 def shorter(corpus):
     return replace(corpus, documents=corpus.documents[:-5], sha="shorter")
 

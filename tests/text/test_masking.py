@@ -118,6 +118,21 @@ def test_the_mixture_is_80_10_10():
     assert float(((others - expected) ** 2 / expected).sum()) < 78.8  # chi-square, 44 words, p = 0.001
 
 
+@pytest.mark.parametrize("selection", ["exact", "bernoulli"])
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_what_replaces_a_word_does_not_depend_on_why_it_was_chosen(selection, rate):
+    """One draw for both would show [MASK] at every target: the chosen are those with little noise."""
+    ids = torch.full((4000, 50), 7)
+    config = MaskingConfig(rate, "80/10/10", selection)
+    inputs, labels = mask_tokens(ids, config, MASK, SPECIALS, SIZE, random_noise(ids.shape, generator(8)))
+    seen = inputs[labels != IGNORED]
+    words = SIZE - len(SPECIALS)
+    assert abs(standard_score(len(seen), ids.numel(), rate)) < 3.5
+    assert abs(standard_score(int((seen == MASK).sum()), len(seen), 0.8)) < 3.5
+    assert abs(standard_score(int((seen == 7).sum()), len(seen), 0.1 + 0.1 / words)) < 3.5
+    assert abs(standard_score(int(((seen >= 5) & (seen < 20) & (seen != 7)).sum()), len(seen), 0.1 * 14 / words)) < 3.5
+
+
 def test_random_words_skip_special_tokens_wherever_their_ids_are():
     ids = torch.full((200, 50), 7)
     everywhere = (0, 3, 20, SIZE - 1)

@@ -1,6 +1,10 @@
 """The tokenizer: held against a WordPiece written out by hand, round trips, and every kind of bad input."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tokenizers
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 from llm_lab.text.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
 from tests import samples
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 TEXTS = samples.sentences(300, seed=1)
 
 
@@ -139,6 +144,22 @@ def test_the_same_texts_give_the_same_tokenizer_every_time(kind):
     """The library alone orders equally frequent merges by a random hash: 12 trainings gave 10 vocabularies."""
     texts = [*TEXTS, "Ünïcode letters, THE ﬁle and the word 中文字 twice: 中文字"]
     assert len({train_tokenizer(iter(texts), 400, kind).to_json() for _ in range(4)}) == 1
+
+
+def test_another_process_gives_the_same_tokenizer():
+    """Python's own hashes of strings are random, too, from one process to the next."""
+    program = (
+        "import hashlib; from tests import samples; from llm_lab.text.tokenizer import train_tokenizer; "
+        "print(hashlib.sha256(train_tokenizer(samples.sentences(300, seed=1), 300).to_json().encode()).hexdigest())"
+    )
+    digests = set()
+    for seed in "12":
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1
 
 
 def test_only_our_five_tokens_are_special(wordpiece):
