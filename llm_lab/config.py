@@ -127,8 +127,8 @@ SIZES: dict[str, Size] = {
         TrainConfig(steps=1100, batch_rows=32, row_length=64, learning_rate=6e-3),
     ),
     "small": Size(
-        ModelConfig(width=256, num_layers=4, num_heads=4, feed_forward_width=704),
-        TrainConfig(steps=1500, batch_rows=32, row_length=128, learning_rate=2e-3),
+        ModelConfig(width=256, num_layers=4, num_heads=8, feed_forward_width=704),
+        TrainConfig(steps=3000, batch_rows=32, row_length=128, learning_rate=4e-3),
     ),
     "base": Size(
         ModelConfig(width=512, num_layers=9, num_heads=8, feed_forward_width=1408),

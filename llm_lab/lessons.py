@@ -13,7 +13,7 @@ from llm_lab.train.precision import choose_device, choose_precision, matrix_spee
 
 SHIPPED = home.REPOSITORY / "data" / "models" / "docs-tiny"
 
-# The same ten blanks in every lesson, in our own words: five of the kind that documentation is made of, five of
+# The same ten blanks in every lesson, in our own words: six of the kind that documentation is made of, four of
 # another.
 TEN_BLANKS = (
     "Returns the [MASK] of the array.",
