@@ -127,7 +127,7 @@ SIZES: dict[str, Size] = {
         TrainConfig(steps=1100, batch_rows=32, row_length=64, learning_rate=6e-3),
     ),
     "small": Size(
-        ModelConfig(width=256, num_layers=4, num_heads=8, feed_forward_width=704),
+        ModelConfig(width=256, num_layers=4, num_heads=4, feed_forward_width=704),
         TrainConfig(steps=3000, batch_rows=32, row_length=128, learning_rate=4e-3),
     ),
     "base": Size(
