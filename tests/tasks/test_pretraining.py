@@ -13,9 +13,11 @@ from llm_lab.tasks.masked_language_model import pseudo_perplexity, score
 from llm_lab.tasks.pretrained import load_pretrained
 from llm_lab.tasks.pretraining import RunError, evaluate, held_out_batches, pretrain
 from llm_lab.text.baselines import ladder
+from llm_lab.text.batches import BatchStream
 from llm_lab.text.masking import IGNORED
 from llm_lab.train.checkpoint import CheckpointError, all_checkpoints
 from llm_lab.train.loop import read_metrics
+from llm_lab.train.precision import choose_precision
 
 MODEL = ModelConfig(width=32, num_layers=2, num_heads=2, feed_forward_width=48, max_length=16)
 TRAIN = TrainConfig(
@@ -110,19 +112,25 @@ def test_resume_without_a_run_starts_one(tiny_dataset, tmp_path):
 
 
 def test_a_run_keeps_the_precision_it_was_started_with(tiny_dataset, tmp_path, monkeypatch):
-    """The machine is asked once: bf16 chosen at the start stays, whatever a busy machine would answer later."""
+    """The machine is asked once: what it chose at the start stays, whatever it would choose now."""
     auto = replace(SHORT, precision="auto")
-    answers = []
-    monkeypatch.setattr(module, "choose_precision", lambda *a: answers.append(a) or "bf16")
-    start(tiny_dataset, tmp_path / "run", train=auto)
-    all_checkpoints(tmp_path / "run" / "checkpoints")[-1].unlink()
-    used = []
-    real = module.Trainer
-    monkeypatch.setattr(module, "choose_precision", lambda *a: "fp32")
+    other = {"bf16": "fp32", "fp32": "bf16"}[choose_precision("auto", torch.device("cpu"))]
+    used, real = [], module.Trainer
     monkeypatch.setattr(module, "Trainer", lambda *a: used.append(real(*a)) or used[-1])
+    with monkeypatch.context() as at_the_start:
+        at_the_start.setattr(module, "choose_precision", lambda name, device: other)
+        start(tiny_dataset, tmp_path / "run", train=auto)
+    all_checkpoints(tmp_path / "run" / "checkpoints")[-1].unlink()
     start(tiny_dataset, tmp_path / "run", train=auto, resume=True)
-    assert [trainer.precision for trainer in used] == ["bf16"]
-    assert used[0].stream.batch_rows == 4
+    assert [trainer.precision for trainer in used] == [other, other]
+
+
+def test_the_seed_reaches_the_order_of_rows_and_the_masks(tiny_dataset, tmp_path, monkeypatch):
+    used, real = [], module.Trainer
+    monkeypatch.setattr(module, "Trainer", lambda *a: used.append(real(*a)) or used[-1])
+    start(tiny_dataset, tmp_path / "run", train=replace(SHORT, seed=3))
+    expected = BatchStream(tiny_dataset.train, tiny_dataset.tokenizer, MASKING, SHORT.batch_rows, seed=3).batch(1)
+    assert torch.equal(used[0].stream.batch(1).inputs, expected.inputs)
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
