@@ -134,9 +134,17 @@ def test_a_run_leaves_its_metrics_checkpoints_and_model(run_folder):
     assert [p.name for p in sorted((run_folder / "checkpoints").iterdir())] == ["step-00000004.pt", "step-00000006.pt"]
 
 
-def test_the_saved_tokenizer_of_a_corpus_folder_is_used(run_folder, corpus_folder):
-    names = (corpus_folder / "tokenizer.json", run_folder / "model" / "tokenizer.json")
+def test_the_saved_tokenizer_of_a_corpus_folder_is_used(capsys, corpus_folder, tmp_path):
+    from llm_lab.text.tokenizer import train_tokenizer
+    from tests import samples
+
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    train_tokenizer(samples.sentences(200), 200).save(tmp_path / "corpus" / "tokenizer.json")
+    arguments = ("pretrain", "--corpus", tmp_path / "corpus", "--out", tmp_path / "run", *TINY)  # asks for 300 entries
+    assert call(capsys, *arguments)[0] == 0
+    names = (tmp_path / "corpus" / "tokenizer.json", tmp_path / "run" / "model" / "tokenizer.json")
     assert names[0].read_text() == names[1].read_text()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["model"]["vocabulary_size"] == 200
 
 
 @pytest.mark.parametrize("top", [1, 3])
