@@ -69,6 +69,11 @@ def load_pretrained(folder: Path | str) -> Pretrained:
             f"the tokenizer in {folder} has {tokenizer.vocabulary_size:,} entries, "
             f"the model {model_config.vocabulary_size:,}: take the tokenizer that the model was trained with."
         )
+    trained_with = record.get("corpus", {}).get("tokenizer")  # a SHA-256, where the record has one
+    if trained_with not in (None, tokenizer.sha):
+        raise PretrainedError(
+            f"the tokenizer in {folder} is not the one that the model was trained with: copy the model again."
+        )
     model = MaskedLanguageModel(model_config)
     try:
         model.load_state_dict(_read_weights(folder / WEIGHTS))

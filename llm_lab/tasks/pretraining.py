@@ -4,7 +4,6 @@ run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -126,7 +125,7 @@ def evaluate(pretrained: Pretrained, dataset: Dataset, documents: int = 40) -> d
 def _describe(dataset: Dataset, model: ModelConfig, train: TrainConfig, masking: MaskingConfig) -> dict[str, Any]:
     corpus = dataset.corpus
     about = {"name": corpus.name, "words": corpus.num_words, "versions": corpus.versions}
-    about |= {"sha": corpus.sha, "tokenizer": hashlib.sha256(dataset.tokenizer.to_json().encode()).hexdigest()}
+    about |= {"sha": corpus.sha, "tokenizer": dataset.tokenizer.sha}
     precision = choose_precision(train.precision, choose_device(train.device))
     parts = {"corpus": about, "model": asdict(model), "masking": asdict(masking), "train": asdict(train)}
     return {**parts, "precision": precision}

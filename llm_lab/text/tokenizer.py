@@ -6,6 +6,8 @@ WordPiece (Schuster and Nakajima 2012; used by BERT) is the default; byte-level 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +78,11 @@ class Tokenizer:
     def to_json(self) -> str:
         """All of it as one JSON text: the format of `tokenizer.json` everywhere in the field."""
         return self.core.to_str(pretty=True)
+
+    @property
+    def sha(self) -> str:
+        """SHA-256 of the vocabulary: which token has which id. It doesn't depend on the library's version."""
+        return hashlib.sha256(json.dumps(sorted(self.vocabulary.items())).encode()).hexdigest()
 
     def save(self, path: Path | str) -> None:
         """Write `tokenizer.json`, atomically."""

@@ -20,7 +20,7 @@ NEWTON_SCHULZ_ROUNDS = 5
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The orthogonal factor of each matrix (U V^T of its SVD), nearly: singular values end between about 0.7 and 1.2.
+    """The orthogonal factor of each matrix (U V^T of its SVD), nearly: singular values that are not tiny end near 1.
 
     `matrices` is (..., m, n) with m <= n. Five rounds of the Newton-Schulz iteration X <- a X + (b A + c A^2) X with
     A = X X^T, computed in `dtype`.

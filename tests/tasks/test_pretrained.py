@@ -151,3 +151,18 @@ def test_a_full_disk_leaves_a_model_that_loads(pretrained, folder, monkeypatch):
         save_pretrained(folder, pretrained)
     after = load_pretrained(folder).model.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_tokenizer_that_numbers_its_tokens_otherwise_is_found(pretrained, tmp_path):
+    """Of the same size, so that only the record of the vocabulary can tell."""
+    record = {"corpus": {"tokenizer": pretrained.tokenizer.sha}}
+    save_pretrained(tmp_path, Pretrained(pretrained.model, pretrained.tokenizer, record))
+    assert load_pretrained(tmp_path).record == record
+    path = tmp_path / "tokenizer.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    ids = stored["model"]["vocab"]
+    first, second = [token for token in ids if not token.startswith("[")][:2]
+    ids[first], ids[second] = ids[second], ids[first]
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(PretrainedError, match="not the one that the model was trained with"):
+        load_pretrained(tmp_path)
