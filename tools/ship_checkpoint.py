@@ -1,6 +1,7 @@
 """Turn a finished run into the checkpoint that comes with the course, with its card.
 
-    python -m llm_lab pretrain --corpus docs --size tiny --steps 8000 --out runs/docs-tiny
+    python -m llm_lab pretrain --corpus docs --size tiny --steps 8000 --evaluate-every 500 \\
+        --checkpoint-every 500 --out runs/docs-tiny
     python tools/ship_checkpoint.py runs/docs-tiny
 
 Writes data/models/docs-tiny: weights in fp16, tokenizer, config, the curve (curve.jsonl) and the card (README.md). The
@@ -39,7 +40,8 @@ stored in fp16.
 
 ## How it was made
 
-    python -m llm_lab pretrain --corpus docs --size tiny --steps {steps} --out runs/docs-tiny
+    python -m llm_lab pretrain --corpus docs --size tiny --steps {steps} --evaluate-every {every} \\
+        --checkpoint-every {kept} --out runs/docs-tiny
     python tools/ship_checkpoint.py runs/docs-tiny
 
 {steps:,} steps of {rows} rows of {length} tokens, {rate:.0%} of the tokens hidden, in {minutes:.0f} minutes of training
@@ -110,6 +112,8 @@ def write_card(pretrained: Pretrained, measured: Mapping[str, float], records: l
         vocabulary=model.config.vocabulary_size,
         max_length=model.config.max_length,
         steps=record["train"]["steps"],
+        every=record["train"]["evaluate_every"],
+        kept=record["train"]["checkpoint_every"],
         rows=record["train"]["batch_rows"],
         length=record["train"]["row_length"],
         seed=record["train"]["seed"],
