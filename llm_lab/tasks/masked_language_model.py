@@ -48,7 +48,7 @@ def encode(text: str, tokenizer: Tokenizer, max_length: int) -> Tensor:
 
 def loss_sum(model: MaskedLanguageModel, batch: Batch) -> Tensor:
     """The sum of -log p(hidden word) over the targets of a batch, in nats: a tensor without axes."""
-    return model.loss_sum(batch.inputs, batch.positions, batch.targets)
+    return model.loss_sum(batch.inputs, batch.positions, batch.targets, batch.mask)
 
 
 # -- predict ----------------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def score(model: MaskedLanguageModel, batches: Iterable[Batch]) -> dict[str, flo
     nats, right, count = 0.0, 0, 0
     for batch in batches:
         batch = batch.to(device)
-        logits = model(batch.inputs, positions=batch.positions).float()
+        logits = model(batch.inputs, batch.mask, batch.positions).float()
         is_target = batch.targets != IGNORED
         nats += F.cross_entropy(logits[is_target], batch.targets[is_target], reduction="sum").item()
         right += int((logits.argmax(dim=-1) == batch.targets)[is_target].sum())

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from llm_lab.config import EVALUATION_MASKING, MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
 from llm_lab.home import write_atomically
 from llm_lab.model.heads import MaskedLanguageModel
 from llm_lab.tasks.masked_language_model import loss_sum, pseudo_perplexity, score
 from llm_lab.tasks.pretrained import Pretrained, save_pretrained
 from llm_lab.text.baselines import ladder
-from llm_lab.text.batches import Batch, BatchStream, fixed_batches
+from llm_lab.text.batches import Batch, fixed_batches
 from llm_lab.text.dataset import Dataset
 from llm_lab.train import distributed
 from llm_lab.train.loop import Record, Trainer
@@ -49,7 +49,7 @@ def held_out_batches(dataset: Dataset, rows: int | None = None) -> list[Batch]:
     chosen = dataset.held_out
     if rows is not None and rows < len(chosen):
         chosen = chosen[:: len(chosen) // rows][:rows]
-    return fixed_batches(chosen, dataset.tokenizer, EVALUATION_MASKING, EVALUATION_BATCH)
+    return fixed_batches(chosen, dataset.tokenizer, dataset.evaluation_masking, EVALUATION_BATCH)
 
 
 def pretrain(
@@ -84,9 +84,7 @@ def pretrain(
     )  # measured once a run, so that it resumes exactly
     torch.manual_seed(train_config.seed)
     model = MaskedLanguageModel(model_config)
-    stream = BatchStream(
-        dataset.train, dataset.tokenizer, masking, train_config.batch_rows, train_config.seed, rank, world_size
-    )
+    stream = dataset.stream(masking, train_config.batch_rows, train_config.seed, rank, world_size)
     quick, full = held_out_batches(dataset, train_config.evaluate_rows), held_out_batches(dataset)
 
     def evaluate(model: nn.Module) -> Record:
@@ -123,11 +121,8 @@ def evaluate(pretrained: Pretrained, dataset: Dataset, documents: int = 40) -> d
 
 
 def _describe(dataset: Dataset, model: ModelConfig, train: TrainConfig, masking: MaskingConfig) -> dict[str, Any]:
-    corpus = dataset.corpus
-    about = {"name": corpus.name, "words": corpus.num_words, "versions": corpus.versions}
-    about |= {"sha": corpus.sha, "tokenizer": dataset.tokenizer.sha}
     precision = choose_precision(train.precision, choose_device(train.device))
-    parts = {"corpus": about, "model": asdict(model), "masking": asdict(masking), "train": asdict(train)}
+    parts = {"corpus": dataset.about, "model": asdict(model), "masking": asdict(masking), "train": asdict(train)}
     return {**parts, "precision": precision}
 
 

@@ -12,11 +12,14 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
 
 from llm_lab import home
+from llm_lab.config import EVALUATION_MASKING, MaskingConfig
+from llm_lab.text.batches import BatchStream
 from llm_lab.text.corpus import Corpus
 from llm_lab.text.packing import pack
 from llm_lab.text.tokenizer import Tokenizer, train_tokenizer
@@ -34,6 +37,21 @@ class Dataset:
     train: np.ndarray  # (N, T) uint16 or int64
     held_out: np.ndarray  # (N', T)
 
+    evaluation_masking = EVALUATION_MASKING
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the rows were made of: two datasets with equal `sha` and `tokenizer` ask for the same training."""
+        corpus = self.corpus
+        about = {"name": corpus.name, "words": corpus.num_words, "versions": corpus.versions}
+        return about | {"sha": corpus.sha, "tokenizer": self.tokenizer.sha}
+
+    def stream(
+        self, masking: MaskingConfig, batch_rows: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> BatchStream:
+        """Masked batches of the training rows, for ever."""
+        return BatchStream(self.train, self.tokenizer, masking, batch_rows, seed, rank, world_size)
+
     @property
     def tokens_per_byte(self) -> float:
         """Tokens, without special ones, for each byte of held-out text: it turns nats a token into bits a byte."""
@@ -44,9 +62,14 @@ class Dataset:
     @property
     def unigram(self) -> np.ndarray:
         """The probability of each token in the training rows, (V,): counts plus one, special tokens left out."""
-        counts = np.bincount(self.train.ravel(), minlength=self.tokenizer.vocabulary_size) + 1.0
-        counts[list(self.tokenizer.special_ids)] = 0.0
-        return counts / counts.sum()
+        return unigram(self.train, self.tokenizer)
+
+
+def unigram(rows: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """The probability of each token in rows, (V,): counts plus one, special tokens left out."""
+    counts = np.bincount(rows.ravel(), minlength=tokenizer.vocabulary_size) + 1.0
+    counts[list(tokenizer.special_ids)] = 0.0
+    return counts / counts.sum()
 
 
 def train_corpus_tokenizer(corpus: Corpus, vocabulary_size: int) -> Tokenizer:

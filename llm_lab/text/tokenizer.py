@@ -112,9 +112,17 @@ def train_tokenizer(
         core.add_special_tokens(list(SPECIAL_TOKENS))
     if core.get_vocab_size() <= len(SPECIAL_TOKENS) + (256 if kind == "bpe" else 0):
         raise TokenizerError("there is no text to learn a vocabulary from: give at least one sentence.")
-    frame = [(token, core.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    core.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=frame)
-    return Tokenizer(core)
+    return _framed(core)
+
+
+def word_tokenizer(words: Sequence[str]) -> Tokenizer:
+    """One word, one token, for a language whose words are all known: their ids follow those of the special tokens."""
+    vocabulary = {token: i for i, token in enumerate((*SPECIAL_TOKENS, *words))}
+    core = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.normalizer = _normalizer(lowercase=True)
+    core.add_special_tokens(list(SPECIAL_TOKENS))
+    return _framed(core)
 
 
 def load_tokenizer(path: Path | str) -> Tokenizer:
@@ -140,6 +148,12 @@ def _continuations(core: tokenizers.Tokenizer, texts: Iterable[str]) -> list[str
     letters = set().union(*(text if text.isascii() else normalize(text) for text in texts))
     letters = set(normalize(" ".join(sorted(letters))))  # ASCII needs lowercasing only: once is enough
     return [f"##{c}" for c in sorted(letters) if len(core.pre_tokenizer.pre_tokenize_str(f"a{c}a")) == 1]
+
+
+def _framed(core: tokenizers.Tokenizer) -> Tokenizer:
+    frame = [(token, core.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    core.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=frame)
+    return Tokenizer(core)
 
 
 def _wordpiece(vocabulary: dict[str, int] | None = None) -> tokenizers.Tokenizer:
