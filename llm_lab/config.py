@@ -22,7 +22,10 @@ def require(condition: bool, sentence: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of an encoder. The defaults are ModernBERT's choices (arXiv 2412.13663) with global attention."""
+    """The shape of an encoder. The defaults are ModernBERT's choices (arXiv 2412.13663) with global attention.
+
+    `num_heads` and `positions` are the Transformer's alone, `window` the window model's; the LSTM has no feed-forward.
+    """
 
     vocabulary_size: int = setting(8192, "entries of the vocabulary")
     width: int = setting(256, "numbers that describe one token (E)")
@@ -32,6 +35,8 @@ class ModelConfig:
     max_length: int = setting(512, "longest row that the model accepts, in tokens")
     positions: str = setting("rotary", "rotary, learned, sinusoidal or none")
     dropout: float = setting(0.0, "share of activations dropped in training")
+    architecture: str = setting("transformer", "transformer, bilstm or window")
+    window: int = setting(2, "words that a window model sees to each side")
 
     def __post_init__(self) -> None:
         sizes = ("vocabulary_size", "width", "num_layers", "num_heads", "feed_forward_width", "max_length")
@@ -46,6 +51,9 @@ class ModelConfig:
         even = self.positions not in ("rotary", "sinusoidal") or (self.width // self.num_heads) % 2 == 0
         require(even, f"a head is {self.width // self.num_heads} wide: {self.positions} positions need an even width.")
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}: choose a share from 0 up to, not including, 1.")
+        known = self.architecture in ("transformer", "bilstm", "window")
+        require(known, f"architecture is {self.architecture!r}: choose one of transformer, bilstm, window.")
+        require(self.window >= 0, f"window is {self.window}: give 0 words or more.")
 
 
 @dataclass(frozen=True)

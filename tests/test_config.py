@@ -19,6 +19,8 @@ IMPOSSIBLE = [
     (ModelConfig, {"positions": "alibi"}, "choose one of rotary, learned, sinusoidal, none"),
     (ModelConfig, {"dropout": 1.0}, "dropout is 1.0"),
     (ModelConfig, {"dropout": -0.1}, "dropout is -0.1"),
+    (ModelConfig, {"architecture": "lstm"}, "architecture is 'lstm': choose one of transformer, bilstm, window."),
+    (ModelConfig, {"window": -1}, "window is -1: give 0 words or more."),
     (MaskingConfig, {"rate": 0.0}, "the mask rate is 0.0: choose a share between 0 and 1"),
     (MaskingConfig, {"rate": 1.0}, "the mask rate is 1.0"),
     (MaskingConfig, {"rate": 1.5}, "the mask rate is 1.5"),
@@ -61,6 +63,8 @@ def test_an_impossible_choice_is_refused_in_one_sentence(config, choice, words):
     [
         (ModelConfig, {"width": 9, "num_heads": 3, "positions": "learned"}),  # only turning and waves need pairs
         (ModelConfig, {"dropout": 0.99}),
+        (ModelConfig, {"architecture": "window", "window": 0}),  # word frequencies alone
+        (ModelConfig, {"architecture": "bilstm"}),
         (MaskingConfig, {"rate": 0.999, "scheme": "80/10/10", "selection": "bernoulli"}),
         (TrainConfig, {"warmup": 0.6, "decay": 0.4}),
         (TrainConfig, {"warmup": 0.0, "decay": 0.0, "weight_decay": 0.0}),
@@ -97,6 +101,10 @@ def count_by_hand(model):
     e, f, v, n = model.width, model.feed_forward_width, model.vocabulary_size, model.num_layers
     block = 4 * e * e + 3 * e * f + 2 * e
     return v * e + e + n * block - e + e + (e * e + e + v)
+
+
+def test_fields_that_came_later_have_defaults_so_that_older_models_load():
+    assert ModelConfig(width=128) == ModelConfig(width=128, architecture="transformer", window=2)
 
 
 def test_the_count_by_hand_is_that_of_the_model():

@@ -11,6 +11,22 @@ from torch import Tensor, nn
 from llm_lab.config import ModelConfig
 from llm_lab.model.attention import MultiHeadAttention, Rotary
 
+INITIAL_STD = 0.02
+
+
+def draw_weights(encoder: nn.Module, num_layers: int) -> None:
+    """Normal weights; what writes into the residual stream starts smaller by sqrt(2 layers), as in GPT-2."""
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim == 2:
+            writes = name.endswith(("output.weight", "down.weight"))
+            nn.init.normal_(parameter, std=INITIAL_STD * ((2 * num_layers) ** -0.5 if writes else 1.0))
+
+
+def require_short(ids: Tensor, max_length: int) -> None:
+    """Raise ValueError if the rows of ids (B, T) are longer than a model takes."""
+    if ids.shape[1] > max_length:
+        raise ValueError(f"a row of {ids.shape[1]} tokens is longer than this model's {max_length}: shorten it.")
+
 
 def layer_norm(width: int) -> nn.LayerNorm:
     """Each token's features brought to mean 0 and variance 1, then scaled. No bias, as in ModernBERT."""

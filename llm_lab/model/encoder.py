@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from llm_lab.config import ModelConfig
 from llm_lab.model.attention import Rotary
-from llm_lab.model.block import Block, layer_norm
+from llm_lab.model.block import Block, draw_weights, layer_norm, require_short
 from llm_lab.model.positions import AddedPositions, rotary_table
-
-INITIAL_STD = 0.02
 
 
 class Encoder(nn.Module):
@@ -35,22 +33,11 @@ class Encoder(nn.Module):
         cosine, sine = rotary_table(config.max_length, config.width // config.num_heads)
         self.register_buffer("cosine", cosine, persistent=False)
         self.register_buffer("sine", sine, persistent=False)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Normal weights; what writes into the residual stream starts smaller by sqrt(2 layers), as in GPT-2."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                writes = name.endswith(("output.weight", "down.weight"))
-                scale = (2 * self.config.num_layers) ** -0.5 if writes else 1.0
-                nn.init.normal_(parameter, std=INITIAL_STD * scale)
+        draw_weights(self, config.num_layers)
 
     def embed(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, E): what the first block reads."""
-        if ids.shape[1] > self.config.max_length:
-            raise ValueError(
-                f"a row of {ids.shape[1]} tokens is longer than this model's {self.config.max_length}: shorten it."
-            )
+        require_short(ids, self.config.max_length)
         return self.dropout(self.embedding_norm(self.added(self.embedding(ids))))
 
     def rotary(self, length: int) -> Rotary | None:

@@ -12,11 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_lab.config import ModelConfig
-from llm_lab.model.block import layer_norm
-from llm_lab.model.encoder import INITIAL_STD, Encoder
+from llm_lab.model.block import INITIAL_STD, layer_norm
+from llm_lab.model.encoder import Encoder
+from llm_lab.model.recurrent import RecurrentEncoder
+from llm_lab.model.window import WindowEncoder
 
 IGNORED = -100  # a target that counts for nothing
 CHUNK = 256  # targets whose logits are computed together
+ENCODERS: dict[str, type[Encoder] | type[RecurrentEncoder] | type[WindowEncoder]] = {
+    "transformer": Encoder,
+    "bilstm": RecurrentEncoder,
+    "window": WindowEncoder,
+}
 
 
 class MaskedWordHead(nn.Module):
@@ -39,24 +46,24 @@ class MaskedWordHead(nn.Module):
 
 
 class MaskedLanguageModel(nn.Module):
-    """An encoder that guesses hidden words; BERT's task (arXiv 1810.04805) on ModernBERT's architecture."""
+    """An encoder that guesses hidden words; BERT's task (arXiv 1810.04805), by default on ModernBERT's architecture."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder = ENCODERS[config.architecture](config)
         self.head = MaskedWordHead(config)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """ids (B, T) -> logits (B, T, V), or (B, K, V) at `positions` (B, K): the same numbers for less work."""
         return self.head(self.encoder(ids, mask, positions), self.encoder.embedding.weight)
 
-    def loss_sum(self, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+    def loss_sum(self, ids: Tensor, positions: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """The sum of -log p(target) over targets (B, K) at positions (B, K) of ids (B, T), in nats.
 
-        A target of -100 counts for nothing.
+        A target of -100 counts for nothing. `mask` (B, T) is True at the tokens that others may attend to.
         """
-        features = self.head.features(self.encoder(ids, positions=positions)).flatten(0, 1)
+        features = self.head.features(self.encoder(ids, mask, positions)).flatten(0, 1)
         cross_entropy = chunked_cross_entropy if ids.device.type == "cpu" else plain_cross_entropy
         return cross_entropy(features, self.encoder.embedding.weight, self.head.bias, targets.flatten())
 

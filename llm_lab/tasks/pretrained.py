@@ -79,7 +79,8 @@ def load_pretrained(folder: Path | str) -> Pretrained:
         model.load_state_dict(_read_weights(folder / WEIGHTS))
     except RuntimeError as error:
         raise PretrainedError(
-            f"the weights in {folder} belong to a model of another size than config.json says: copy the model again."
+            f"the weights in {folder} belong to a model of another size or architecture than config.json says: "
+            "copy the model again."
         ) from error
     return Pretrained(model.eval(), tokenizer, record)
 

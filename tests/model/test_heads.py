@@ -1,6 +1,7 @@
 """The head: its formula, tied weights, its loss. Equality with transformers: test_encoder.py."""
 
 import math
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -110,6 +111,30 @@ def test_the_loss_of_the_model_is_that_of_its_logits():
     assert torch.allclose(loss, expected, rtol=1e-6)
     for one, other in zip(torch.autograd.grad(loss, list(model.parameters())), expected_gradients, strict=True):
         assert torch.allclose(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", heads.ENCODERS)
+def test_the_config_names_the_encoder(architecture):
+    model = MaskedLanguageModel(replace(CONFIG, architecture=architecture))
+    assert type(model.encoder) is heads.ENCODERS[architecture]
+    assert model(torch.randint(5, 31, (2, 6)), positions=torch.tensor([[0], [5]])).shape == (2, 1, 31)
+
+
+def test_every_architecture_of_the_config_has_its_encoder():
+    help = {one.name: one.metadata["help"] for one in fields(ModelConfig)}["architecture"]
+    assert help.replace(" or ", ", ").split(", ") == list(heads.ENCODERS)
+
+
+@pytest.mark.parametrize("architecture", heads.ENCODERS)
+def test_the_loss_of_padded_rows_is_that_of_the_rows_alone(architecture):
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(replace(CONFIG, architecture=architecture)).double()
+    ids, mask = torch.randint(5, 31, (2, 7)), torch.arange(7) < torch.tensor([[7], [4]])
+    positions, targets = torch.tensor([[0, 6], [3, 1]]), torch.tensor([[7, 8], [9, 30]])
+    alone = [model.loss_sum(ids[i : i + 1, :n], positions[i : i + 1], targets[i : i + 1]) for i, n in ((0, 7), (1, 4))]
+    padded = model.loss_sum(ids, positions, targets, mask)
+    assert torch.allclose(padded, sum(alone), rtol=1e-12)
+    assert not torch.allclose(padded, model.loss_sum(ids, positions, targets), rtol=1e-9)
 
 
 def test_under_autocast_the_loss_and_the_gradients_of_weights_stay_in_fp32():

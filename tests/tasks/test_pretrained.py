@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -40,6 +41,33 @@ def test_what_was_saved_comes_back(pretrained, folder):
     assert not again.model.training
     ids = torch.randint(5, 300, (2, 9))
     assert torch.equal(again.model(ids), pretrained.model.eval()(ids))
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "bilstm", "window"])
+def test_every_architecture_comes_back(pretrained, tmp_path, architecture):
+    model = MaskedLanguageModel(replace(pretrained.model.config, architecture=architecture, window=3)).eval()
+    save_pretrained(tmp_path, Pretrained(model, pretrained.tokenizer))
+    again = load_pretrained(tmp_path).model
+    assert again.config == model.config
+    ids, mask = torch.randint(5, 300, (2, 9)), torch.arange(9) < torch.tensor([[9], [5]])
+    assert torch.equal(again(ids, mask), model(ids, mask))
+
+
+def test_a_config_from_before_there_were_architectures_is_a_transformer(pretrained, folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["model"]["architecture"], config["model"]["window"]
+    path.write_text(json.dumps(config))
+    assert load_pretrained(folder).model.config == pretrained.model.config
+
+
+def test_weights_of_another_architecture_are_named(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["model"]["architecture"] = "bilstm"
+    path.write_text(json.dumps(config))
+    with pytest.raises(PretrainedError, match="belong to a model of another size or architecture than config.json"):
+        load_pretrained(folder)
 
 
 def test_the_folder_of_a_run_serves_as_well(pretrained, folder):
@@ -120,7 +148,7 @@ def test_a_config_of_another_size_is_named(folder):
     config = json.loads(path.read_text())
     config["model"]["feed_forward_width"] = 25
     path.write_text(json.dumps(config))
-    with pytest.raises(PretrainedError, match="belong to a model of another size than config.json says"):
+    with pytest.raises(PretrainedError, match="belong to a model of another size or architecture than config"):
         load_pretrained(folder)
 
 
