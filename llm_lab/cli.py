@@ -16,14 +16,18 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from llm_lab.config import SIZES, MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.config import SENTENCE_SIZES, SIZES, MaskingConfig, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from llm_lab.text.corpus import Corpus
     from llm_lab.text.dataset import Dataset
+    from llm_lab.text.sentences import SentenceDataset
     from llm_lab.text.tokenizer import Tokenizer
 
-CORPUS_HELP = "docs, docs:python,numpy, a UTF-8 file or folder, a folder that `corpus` wrote, or hub:OWNER/NAME"
+CORPUS_HELP = (
+    "docs, docs:python,numpy, grammar or grammar-easy (languages whose best loss is known; grammar:7 is another), "
+    "a UTF-8 file or folder, a folder that `corpus` wrote, or hub:OWNER/NAME"
+)
 RESUMABLE = 130  # the shell's exit status for a process that Ctrl-C ended
 
 
@@ -105,9 +109,12 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
         flag = "--" + one.name.replace("_", "-")
         kind = {"int": int, "float": float, "str": str}[str(one.type)]
         by_size = {
-            str(getattr(part, one.name)) for size in SIZES.values() for part in _parts(size) if hasattr(part, one.name)
+            str(getattr(part, one.name))
+            for size in (*SIZES.values(), *SENTENCE_SIZES.values())
+            for part in _parts(size)
+            if hasattr(part, one.name)
         }
-        default = by_size.pop() if len(by_size) == 1 else "depends on the size"
+        default = by_size.pop() if len(by_size) == 1 else "depends on size and corpus"
         group.add_argument(
             flag,
             type=kind,
@@ -137,9 +144,15 @@ def run_corpus(options: argparse.Namespace) -> int:
     """`corpus`: build, save, and print what was built."""
     from llm_lab.text.corpus import build_corpus, save_corpus
     from llm_lab.text.dataset import train_corpus_tokenizer
+    from llm_lab.text.grammar import language_named
+    from llm_lab.text.sentences import as_corpus
 
-    corpus = build_corpus(options.name, progress=say)
-    tokenizer = train_corpus_tokenizer(corpus, options.vocabulary_size)
+    language = language_named(options.name)
+    if language is not None:  # its vocabulary is what it is
+        corpus, tokenizer = as_corpus(language), language.tokenizer
+    else:
+        corpus = build_corpus(options.name, progress=say)
+        tokenizer = train_corpus_tokenizer(corpus, options.vocabulary_size)
     save_corpus(corpus, options.out)
     tokenizer.save(options.out / "tokenizer.json")
     ids = tokenizer.encode_many([document.text for document in corpus.documents])
@@ -155,11 +168,12 @@ def run_corpus(options: argparse.Namespace) -> int:
 
 def run_pretrain(options: argparse.Namespace) -> int:
     """`pretrain`: train, and say where the model is."""
-    size = SIZES[options.size]
-    model, train, masking = (_with_flags(part, options) for part in _parts(size))
     from llm_lab.tasks.pretraining import pretrain
+    from llm_lab.text.grammar import language_named
     from llm_lab.train.distributed import is_first
 
+    size = (SIZES if language_named(options.corpus) is None else SENTENCE_SIZES)[options.size]
+    model, train, masking = (_with_flags(part, options) for part in _parts(size))
     dataset = load_dataset(options.corpus, model.vocabulary_size, train.row_length)
     run = pretrain(dataset, model, train, masking, options.out, options.resume)
     if not is_first():
@@ -185,7 +199,7 @@ def run_fill(options: argparse.Namespace) -> int:
             print(f"  {guess.word:<20} {guess.probability:.3f}")
     unknown = unknown_words(pretrained.tokenizer, options.text)
     if unknown:
-        say(f"The model has never seen the letters of {', '.join(map(repr, unknown))}: it read [UNK] there.")
+        say(f"The model's vocabulary can't spell {', '.join(map(repr, unknown))}: it read [UNK] there.")
     return 0
 
 
@@ -200,21 +214,30 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(measured))
         return 0
+    by_kind = measured.pop("excess_by_kind", {})
     for name, value in measured.items():
-        print(
-            f"{name.replace('_', ' '):<20} {value:,.0f}"
-            if name == "targets"
-            else f"{name.replace('_', ' '):<20} {value:.4f}"
-        )
+        print(f"{name.replace('_', ' '):<36} {value:,.{0 if name == 'targets' else 4}f}")
+    for kind, value in by_kind.items():
+        print(f"excess, {kind:<28} {value:.4f}")
     return 0
 
 
-def load_dataset(name: str, vocabulary_size: int, row_length: int, tokenizer: Tokenizer | None = None) -> Dataset:
-    """The corpus of this name as rows: with the given tokenizer, else the one saved beside it, else its own new one."""
+def load_dataset(
+    name: str, vocabulary_size: int, row_length: int, tokenizer: Tokenizer | None = None
+) -> Dataset | SentenceDataset:
+    """The corpus of this name as rows: with the given tokenizer, else the one saved beside it, else its own new one.
+
+    A known language has its own vocabulary and row length.
+    """
     from llm_lab.text.corpus import build_corpus
     from llm_lab.text.dataset import prepare
+    from llm_lab.text.grammar import language_named
+    from llm_lab.text.sentences import SentenceDataset
     from llm_lab.text.tokenizer import load_tokenizer
 
+    language = language_named(name)
+    if language is not None:
+        return SentenceDataset(language)
     corpus: Corpus = build_corpus(name, progress=say)
     if tokenizer is None:
         with contextlib.suppress(FileNotFoundError):

@@ -91,7 +91,7 @@ def test_every_field_of_the_configs_is_a_flag_with_its_default(capsys):
         for field in fields(config):
             assert f"--{field.name.replace('_', '-')} " in out
             assert " ".join(field.metadata["help"].split()[:3]) in text.replace("- ", "-")
-    assert "depends on the size" in text and "(0.3)" in text
+    assert "depends on size and corpus" in text and "(0.3)" in text
     assert "tiny,small,base" in out
 
 
@@ -165,7 +165,7 @@ def test_fill_prints_the_best_words_of_each_blank(capsys, run_folder, top):
 def test_an_unknown_word_is_named_and_the_blank_filled(capsys, run_folder):
     status, out, err = call(capsys, "fill", "The лампа near the [MASK].", "--model", run_folder)
     assert status == 0 and len(out.splitlines()) == 6
-    assert err == "The model has never seen the letters of 'лампа': it read [UNK] there.\n"
+    assert err == "The model's vocabulary can't spell 'лампа': it read [UNK] there.\n"
 
 
 def test_evaluate_prints_the_same_numbers_for_scripts_and_for_readers(capsys, run_folder, corpus_folder):

@@ -33,16 +33,16 @@ class Comparison(NamedTuple):
 @torch.no_grad()
 def log_guesses(model: MaskedLanguageModel, batch: Batch) -> Tensor:
     """The model's log-probabilities at the targets of a batch, row by row, (N, V), on the CPU."""
-    logits = model.eval()(*(t if t is None else t.to(_device(model)) for t in (batch.inputs, batch.mask, batch.positions)))
-    return logits.float().log_softmax(dim=-1)[(batch.targets != IGNORED).to(logits.device)].cpu()
-
-
-def _device(model: MaskedLanguageModel) -> torch.device:
-    return next(model.parameters()).device
+    batch = batch.to(next(model.parameters()).device)
+    logits = model.eval()(batch.inputs, batch.mask, batch.positions).float()
+    return logits.log_softmax(dim=-1)[batch.targets != IGNORED].cpu()
 
 
 def compare(
-    model: MaskedLanguageModel, dataset: SentenceDataset, sentences: int | None = None, masking: MaskingConfig | None = None
+    model: MaskedLanguageModel,
+    dataset: SentenceDataset,
+    sentences: int | None = None,
+    masking: MaskingConfig | None = None,
 ) -> Comparison:
     """Floor and excess on the held-out sentences (all, or the first few), by dependency kind as well.
 

@@ -17,16 +17,19 @@ from torch import nn
 from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
 from llm_lab.home import write_atomically
 from llm_lab.model.heads import MaskedLanguageModel
+from llm_lab.tasks.known_language import compare
 from llm_lab.tasks.masked_language_model import loss_sum, pseudo_perplexity, score
 from llm_lab.tasks.pretrained import Pretrained, save_pretrained
 from llm_lab.text.baselines import ladder
 from llm_lab.text.batches import Batch, fixed_batches
 from llm_lab.text.dataset import Dataset
+from llm_lab.text.sentences import SentenceDataset
 from llm_lab.train import distributed
 from llm_lab.train.loop import Record, Trainer
 from llm_lab.train.precision import choose_device, choose_precision
 
 EVALUATION_BATCH = 64  # rows
+DEFAULTS = {"model": asdict(ModelConfig()), "masking": asdict(MaskingConfig()), "train": asdict(TrainConfig())}
 RUN_FILE = "run.json"  # what a run is: settings, corpus, precision
 
 
@@ -44,7 +47,7 @@ class Run:
     interrupted: bool
 
 
-def held_out_batches(dataset: Dataset, rows: int | None = None) -> list[Batch]:
+def held_out_batches(dataset: Dataset | SentenceDataset, rows: int | None = None) -> list[Batch]:
     """The held-out rows, or `rows` of them spread over all, with 15% of each hidden by fixed masks."""
     chosen = dataset.held_out
     if rows is not None and rows < len(chosen):
@@ -53,7 +56,7 @@ def held_out_batches(dataset: Dataset, rows: int | None = None) -> list[Batch]:
 
 
 def pretrain(
-    dataset: Dataset,
+    dataset: Dataset | SentenceDataset,
     model_config: ModelConfig,
     train_config: TrainConfig,
     masking: MaskingConfig,
@@ -102,25 +105,35 @@ def pretrain(
     return Run(Pretrained(model.eval(), dataset.tokenizer, record), records, folder, trainer.interrupted)
 
 
-def evaluate(pretrained: Pretrained, dataset: Dataset, documents: int = 40) -> dict[str, float]:
+def evaluate(pretrained: Pretrained, dataset: Dataset | SentenceDataset, documents: int = 40) -> dict[str, Any]:
     """All measures of a model on the held-out part of a corpus, which must be tokenized with the model's tokenizer.
 
     Loss in nats and accuracy at fixed masks on 15% of the positions; the same for word frequencies alone (unigram);
-    bits per byte of text; pseudo-perplexity over the first `documents` held-out documents.
+    bits per byte of text; pseudo-perplexity over the first `documents` held-out documents. On a known language also the
+    floor, the excess over it with its standard error, and the excess by dependency kind.
     """
+    if pretrained.tokenizer.sha != dataset.tokenizer.sha:
+        raise ValueError("the model was trained with another vocabulary than this corpus has: evaluate it on its own.")
     batches = held_out_batches(dataset)
-    measured = score(pretrained.model, batches)
+    measured: dict[str, Any] = {**score(pretrained.model, batches)}
     for baseline in ladder(dataset, batches):
         name = baseline.name.replace(" ", "_")
         measured |= {f"{name}_loss": baseline.loss, f"{name}_accuracy": baseline.accuracy}
     measured["bits_per_byte"] = measured["held_out_loss"] * dataset.tokens_per_byte / math.log(2)
-    texts = [document.text for document in dataset.corpus.split("held_out")[:documents]]
+    texts = dataset.held_out_texts[:documents]
     measured["pseudo_perplexity"] = pseudo_perplexity(pretrained.model, pretrained.tokenizer, texts)
     measured["targets"] = sum(batch.num_targets for batch in batches)
+    if isinstance(dataset, SentenceDataset):
+        compared = compare(pretrained.model, dataset)
+        measured |= {"floor": compared.floor.mean, "floor_standard_error": compared.floor.standard_error}
+        measured |= {"excess": compared.excess.mean, "excess_standard_error": compared.excess.standard_error}
+        measured["excess_by_kind"] = {kind: estimate.mean for kind, estimate in compared.excess_by_kind.items()}
     return measured
 
 
-def _describe(dataset: Dataset, model: ModelConfig, train: TrainConfig, masking: MaskingConfig) -> dict[str, Any]:
+def _describe(
+    dataset: Dataset | SentenceDataset, model: ModelConfig, train: TrainConfig, masking: MaskingConfig
+) -> dict[str, Any]:
     precision = choose_precision(train.precision, choose_device(train.device))
     parts = {"corpus": dataset.about, "model": asdict(model), "masking": asdict(masking), "train": asdict(train)}
     return {**parts, "precision": precision}
@@ -158,9 +171,10 @@ def _require_same(folder: Path, stored: Mapping[str, Any], record: Mapping[str, 
                 "choose another folder."
             )
     for part in ("model", "masking", "train"):
+        before = {**DEFAULTS[part], **stored[part]}  # a setting that is newer than the run had its default
         for name, value in record[part].items():
-            if stored[part].get(name) != value:
+            if before[name] != value:
                 raise RunError(
-                    f"{folder} was started with {name} {stored[part].get(name)!r}, not {value!r}: "
+                    f"{folder} was started with {name} {before[name]!r}, not {value!r}: "
                     "resume with the settings it was started with, or choose another folder."
                 )

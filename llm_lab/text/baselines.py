@@ -9,16 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from llm_lab.text.batches import Batch
-from llm_lab.text.dataset import Dataset
 from llm_lab.text.masking import IGNORED
+from llm_lab.text.tokenizer import Tokenizer
 
 WEIGHT = 0.8  # of the neighbours' counts; the rest goes to the unigram, so that no word is impossible
 CHUNK = 512  # targets at a time: C x V numbers must fit into memory
+
+
+class Counted(Protocol):
+    """A dataset in which words can be counted."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """V is its vocabulary's size."""
+
+    @property
+    def train(self) -> np.ndarray:
+        """Rows of ids, (N, T)."""
+
+    @property
+    def unigram(self) -> np.ndarray:
+        """The probability of each token, (V,)."""
 
 
 class Baseline(NamedTuple):
@@ -29,7 +45,7 @@ class Baseline(NamedTuple):
     accuracy: float
 
 
-def ladder(dataset: Dataset, batches: Sequence[Batch]) -> list[Baseline]:
+def ladder(dataset: Counted, batches: Sequence[Batch]) -> list[Baseline]:
     """Uniform, unigram, one neighbour (the left one) and two, in this order."""
     left, right, target = _contexts(batches)
     counts = PairCounts(dataset)
@@ -49,7 +65,7 @@ class PairCounts:
     Only pairs that occur are stored. A neighbour that is itself hidden, or missing at the edge of a row, tells nothing.
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Counted):
         self.unigram = dataset.unigram
         self.size = len(self.unigram)
         self.hidden = {dataset.tokenizer.mask_id, -1}

@@ -44,12 +44,13 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in self._tensors))
+        moved = [None if t is None else t.to(device, non_blocking=True) for t in self._tensors]
+        return Batch(*moved)  # type: ignore[arg-type]
 
     def split(self, parts: int) -> list[Batch]:
         """The batch in `parts` equal parts, for accumulation. Each is only as long as its longest row."""
-        chunks = ([None] * parts if t is None else t.chunk(parts) for t in self._tensors)
-        return [Batch(*piece)._trimmed() for piece in zip(*chunks, strict=True)]
+        chunks = [[None] * parts if t is None else t.chunk(parts) for t in self._tensors]
+        return [Batch(*piece)._trimmed() for piece in zip(*chunks, strict=True)]  # type: ignore[arg-type]
 
     def _trimmed(self) -> Batch:
         if self.mask is None:

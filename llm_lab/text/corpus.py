@@ -88,7 +88,7 @@ def build_corpus(name: str, *, progress: Callable[[str], object] = print) -> Cor
             f"There is no corpus, file or folder {name!r}: give docs, docs:python,numpy, hub:OWNER/NAME, "
             "or the path of a UTF-8 text file or folder."
         )
-    return _make(name, files.read_path(path, progress), {})
+    return make_corpus(name, files.read_path(path, progress), {})
 
 
 def _libraries(name: str) -> list[str]:
@@ -118,7 +118,7 @@ def _cached(
             progress(f"The cached corpus {name} is damaged and is built again.")
     started = time.monotonic()
     progress(f"Building the corpus {name} (once; it is kept for the next time)")
-    corpus = _make(name, read(), versions)
+    corpus = make_corpus(name, read(), versions)
     progress(
         f"  {len(corpus.documents):,} documents, {corpus.num_words:,} words, {time.monotonic() - started:.0f} seconds"
     )
@@ -129,7 +129,7 @@ def _cached(
     return corpus
 
 
-def _make(name: str, documents: list[Document], versions: dict[str, str]) -> Corpus:
+def make_corpus(name: str, documents: list[Document], versions: dict[str, str]) -> Corpus:
     """Split documents into their parts and compute their SHA."""
     marked = mark_parts(documents)
     for part, words in (("train", "training"), ("held_out", "held-out")):

@@ -55,14 +55,22 @@ class Dataset:
     @property
     def tokens_per_byte(self) -> float:
         """Tokens, without special ones, for each byte of held-out text: it turns nats a token into bits a byte."""
-        texts = [document.text for document in self.corpus.split("held_out")]
-        num_bytes = sum(len(text.encode()) for text in texts)
-        return sum(len(ids) - 2 for ids in self.tokenizer.encode_many(texts)) / num_bytes
+        return tokens_per_byte(self.held_out_texts, self.tokenizer)
+
+    @property
+    def held_out_texts(self) -> list[str]:
+        """The held-out documents."""
+        return [document.text for document in self.corpus.split("held_out")]
 
     @property
     def unigram(self) -> np.ndarray:
         """The probability of each token in the training rows, (V,): counts plus one, special tokens left out."""
         return unigram(self.train, self.tokenizer)
+
+
+def tokens_per_byte(texts: list[str], tokenizer: Tokenizer) -> float:
+    """Tokens, without special ones, for each byte of some texts."""
+    return sum(len(ids) - 2 for ids in tokenizer.encode_many(texts)) / sum(len(text.encode()) for text in texts)
 
 
 def unigram(rows: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:

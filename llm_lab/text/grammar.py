@@ -22,7 +22,6 @@ from llm_lab.text import english
 from llm_lab.text.dependencies import KINDS, Word, flip_number, label, other_form
 from llm_lab.text.language import PAD, Language, Probe, Sample, log_sum
 from llm_lab.text.markov import HiddenMarkovLanguage
-from llm_lab.text.tokenizer import SPECIAL_TOKENS
 from llm_lab.text.tree import Tree
 
 ROOT = "Root"
@@ -52,6 +51,20 @@ def hard_language(seed: int = 0) -> Grammar:
         for parent, children, weight in english.rules()
     ]
     return Grammar("grammar" if seed == 0 else f"grammar:{seed}", rules, words)
+
+
+class LanguageNameError(ValueError):
+    """A name that is no known language; the message says what to write."""
+
+
+def language_named(name: str) -> Language | None:
+    """The language of `grammar`, `grammar-easy`, `grammar:SEED` or `grammar-easy:SEED`; None for any other name."""
+    kind, _, seed = name.partition(":")
+    if kind not in ("grammar", "grammar-easy"):
+        return None
+    if seed and not seed.isdecimal():
+        raise LanguageNameError(f"{name!r} has no whole number after the colon: write {kind} or {kind}:7.")
+    return (hard_language if kind == "grammar" else easy_language)(int(seed or 0))
 
 
 class Step(NamedTuple):
@@ -201,6 +214,8 @@ class Grammar(Language):
         text = [word.text for word in words]
         noun = words[position].partner
         flipped = flip_number(words, noun) if noun >= 0 and words[noun].category.startswith("Noun.") else None
+        if flipped and flipped[position] == text[position]:
+            flipped = None  # "the" fits either number
         wrong = flipped[position] if flipped else other_form(words[position])
         ids = self.ids_of([" ".join(text)] + ([" ".join(flipped)] if flipped else []))
         word_id = self.tokenizer.vocabulary

@@ -33,9 +33,9 @@ class Sample(NamedTuple):
 class Probe(NamedTuple):
     """One question about one word of a sentence, `ids` (T,), that a dependency decides.
 
-    `wrong` is the id of the word that the dependency forbids: a verb's other number, another reflexive or conjunction; -1
-    where there is none. `flipped` (T,) is the sentence with the number of the word it depends on turned round, and all
-    that agrees with it, so that its `wrong` word is the right one; None where number decides nothing.
+    `wrong` is the id of the word that the dependency forbids: a verb's other number, another reflexive or conjunction;
+    -1 where there is none. `flipped` (T,) is the sentence with the other number of the word it depends on, and of all
+    that agrees with that, so that `wrong` is right there; None where number decides nothing.
     """
 
     ids: np.ndarray

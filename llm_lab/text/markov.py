@@ -97,7 +97,8 @@ class HiddenMarkovLanguage(Language):
 
     def probes(self, kind: str, n: int = 100, seed: int = 0) -> list[Probe]:
         """n sentences, each with a word of this tag to ask for. No word is forbidden, so `wrong` is -1."""
-        number, found, block = self._kind(kind), [], 0
+        number, block = self._kind(kind), 0
+        found: list[Probe] = []
         while len(found) < n:
             ids, kinds = self.labelled(n, (seed, block))
             rows = (kinds == number).any(axis=1).nonzero()[0]

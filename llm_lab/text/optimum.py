@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llm_lab.config import MaskingConfig
-from llm_lab.text.language import MASK, PAD, Language
+from llm_lab.text.language import MASK, Language
 from llm_lab.text.masking import IGNORED, mask_tokens, random_noise
 from llm_lab.text.tokenizer import SPECIAL_TOKENS
 
@@ -89,7 +89,12 @@ def masked_sample(language: Language, masking: MaskingConfig, n: int, seed: int)
 
 
 def floor(
-    language: Language, rate: float = 0.15, scheme: str = "pure", n: int = 2000, seed: int = 0, window: int | None = None
+    language: Language,
+    rate: float = 0.15,
+    scheme: str = "pure",
+    n: int = 2000,
+    seed: int = 0,
+    window: int | None = None,
 ) -> Estimate:
     """The lowest loss that any guesser can reach, over n sentences: the mean entropy of the posterior.
 

@@ -14,27 +14,14 @@ import numpy as np
 
 from llm_lab.config import MaskingConfig
 from llm_lab.text.batches import MaskedStream
-from llm_lab.text.grammar import easy_language, hard_language
+from llm_lab.text.corpus import Corpus, Document, make_corpus
+from llm_lab.text.dataset import tokens_per_byte, unigram
 from llm_lab.text.language import PAD, Language
-from llm_lab.text.tokenizer import Tokenizer
+from llm_lab.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 NUM_HELD_OUT, NUM_COUNTED = 2000, 20_000  # sentences
 BLOCK = 4096  # fresh sentences that are drawn together
 TRAINING, HELD_OUT, COUNTED = 1, 2, 3  # first part of every seed, so that no two uses share sentences
-
-
-class LanguageNameError(ValueError):
-    """A name that is no known language; the message says what to write."""
-
-
-def language_named(name: str) -> Language | None:
-    """The language of `grammar`, `grammar-easy`, `grammar:SEED` or `grammar-easy:SEED`; None for any other name."""
-    kind, _, seed = name.partition(":")
-    if kind not in ("grammar", "grammar-easy"):
-        return None
-    if seed and not seed.isdecimal():
-        raise LanguageNameError(f"{name!r} has no whole number after the colon: write {kind} or {kind}:7.")
-    return (hard_language if kind == "grammar" else easy_language)(int(seed or 0))
 
 
 @dataclass(frozen=True)
@@ -58,6 +45,21 @@ class SentenceDataset:
     def train(self) -> np.ndarray:
         """Sentences to count words in, for the baselines, (N, T). Training itself draws fresh ones."""
         return framed(self.language.sample(NUM_COUNTED, COUNTED), self.tokenizer)
+
+    @property
+    def held_out_texts(self) -> list[str]:
+        """The held-out sentences as text."""
+        return [self.language.text_of(row[row >= len(SPECIAL_TOKENS)]) for row in self.held_out]
+
+    @property
+    def tokens_per_byte(self) -> float:
+        """Tokens for each byte of held-out text: it turns nats a token into bits a byte."""
+        return tokens_per_byte(self.held_out_texts, self.tokenizer)
+
+    @cached_property
+    def unigram(self) -> np.ndarray:
+        """The probability of each token, counted, (V,)."""
+        return unigram(self.train, self.tokenizer)
 
     @property
     def row_length(self) -> int:
@@ -110,3 +112,13 @@ def framed(sentences: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     rows[:, 0], rows[:, 1:-1] = tokenizer.cls_id, sentences
     rows[np.arange(len(rows)), (sentences != PAD).sum(axis=1) + 1] = tokenizer.sep_id
     return rows
+
+
+def as_corpus(language: Language) -> Corpus:
+    """20,000 sentences as a corpus of documents, for `save_corpus`: to read, or to train on as on any text."""
+    texts = [language.text_of(row) for row in language.sample(NUM_COUNTED, COUNTED)]
+    places = (f"sentence {i}" for i in range(1, len(texts) + 1))
+    documents = [
+        Document(text, language.name, place, place, "sentence") for text, place in zip(texts, places, strict=True)
+    ]
+    return make_corpus(language.name, documents, {})

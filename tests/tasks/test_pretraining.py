@@ -88,14 +88,14 @@ def test_the_seed_decides_weights_order_and_masks(tiny_dataset, tmp_path):
 def test_a_run_goes_on_where_it_was_broken_off(tiny_dataset, tmp_path, monkeypatch, stop):
     model = replace(MODEL, dropout=0.2)
     whole = start(tiny_dataset, tmp_path / "whole", model)
-    real = module.BatchStream.batch
+    real = BatchStream.batch
 
     def broken(stream, step):
         if step == stop:
             raise KeyboardInterrupt
         return real(stream, step)
 
-    monkeypatch.setattr(module.BatchStream, "batch", broken)
+    monkeypatch.setattr(BatchStream, "batch", broken)
     with pytest.raises(KeyboardInterrupt):
         start(tiny_dataset, tmp_path / "run", model)
     monkeypatch.undo()
