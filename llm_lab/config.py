@@ -35,6 +35,7 @@ class ModelConfig:
     max_length: int = setting(512, "longest row that the model accepts, in tokens")
     positions: str = setting("rotary", "rotary, learned, sinusoidal or none")
     dropout: float = setting(0.0, "share of activations dropped in training")
+    convolution: int = setting(0, "words that a convolution before each attention mixes, an odd number; 0 for none")
     architecture: str = setting("transformer", "transformer, bilstm or window")
     window: int = setting(2, "words that a window model sees to each side")
 
@@ -53,6 +54,8 @@ class ModelConfig:
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}: choose a share from 0 up to, not including, 1.")
         known = self.architecture in ("transformer", "bilstm", "window")
         require(known, f"architecture is {self.architecture!r}: choose one of transformer, bilstm, window.")
+        odd = self.convolution == 0 or self.convolution % 2 == 1
+        require(odd and self.convolution >= 0, f"convolution is {self.convolution}: give 0 or an odd number of words.")
         require(self.window >= 0, f"window is {self.window}: give 0 words or more.")
 
 

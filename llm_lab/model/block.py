@@ -5,6 +5,7 @@ Letters: B batch, T tokens, K chosen positions, E embedding width, F feed-forwar
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,6 +53,23 @@ def gather_positions(x: Tensor, positions: Tensor) -> Tensor:
     return x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))
 
 
+class ShortConvolution(nn.Module):
+    """Each token takes a share of its neighbours, feature by feature: x[t] + sum over d of w[d] * x[t + d].
+
+    A depthwise convolution, as in Primer (arXiv 2109.08668), but before the projections. It starts as the identity.
+    """
+
+    def __init__(self, width: int, words: int):
+        super().__init__()
+        self.neighbours = nn.Conv1d(width, width, words, padding=words // 2, groups=width, bias=False)
+        nn.init.zeros_(self.neighbours.weight)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, E) -> (B, T, E). Padding, where mask (B, 1, 1, T) is False, gives nothing."""
+        real = x if mask is None else x * mask[:, 0, 0, :, None]
+        return x + self.neighbours(real.transpose(1, 2)).transpose(1, 2)
+
+
 class Block(nn.Module):
     """A pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)); arXiv 2002.04745.
 
@@ -61,6 +79,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, first: bool = False):
         super().__init__()
         self.attention_norm = nn.Identity() if first else layer_norm(config.width)
+        self.convolution = ShortConvolution(config.width, config.convolution) if config.convolution else None
         self.attention = MultiHeadAttention(config.width, config.num_heads)
         self.feed_forward_norm = layer_norm(config.width)
         self.feed_forward = FeedForward(config.width, config.feed_forward_width)
@@ -74,7 +93,7 @@ class Block(nn.Module):
         positions: Tensor | None = None,
     ) -> Tensor:
         """(B, T, E) -> (B, T, E); with `positions` (B, K) only these are computed, (B, K, E), to the same values."""
-        source = self.attention_norm(x)
+        source = self.attention_input(x, mask)
         if positions is None:
             attended = self.attention(source, source, mask, rotary)
         else:
@@ -82,6 +101,11 @@ class Block(nn.Module):
             attended = self.attention(query, source, mask, rotary, _at(positions, rotary))
         x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+    def attention_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the attention reads of the residual stream, (B, T, E) -> (B, T, E)."""
+        x = self.attention_norm(x)
+        return x if self.convolution is None else self.convolution(x, mask)
 
 
 def _at(positions: Tensor, rotary: Rotary | None) -> Rotary | None:

@@ -66,6 +66,6 @@ class Encoder(nn.Module):
         maps = []
         for block in self.blocks:
             assert isinstance(block, Block)
-            maps.append(block.attention.weights(block.attention_norm(x), allowed, rotary))
+            maps.append(block.attention.weights(block.attention_input(x, allowed), allowed, rotary))
             x = block(x, allowed, rotary)
         return torch.stack(maps)

@@ -285,7 +285,8 @@ class Grammar(Language):
 
     def evidence(self, likelihood: Tensor) -> Tensor:
         """log P(what is seen), summed over all trees: (B, T, V) -> (B,)."""
-        scale = likelihood.amax(dim=-1, keepdim=True).clamp(min=1e-300)  # keeps the products far from underflow
+        # Far from underflow. A constant to the gradient, in which its terms would cancel only up to rounding.
+        scale = likelihood.detach().amax(dim=-1, keepdim=True).clamp(min=1e-300)
         whole = self.inside(likelihood / scale)[-1][self.symbols.index(ROOT), 0]
         return whole.log() + scale.log().sum(dim=(1, 2))
 

@@ -114,7 +114,7 @@ class HiddenMarkovLanguage(Language):
         state = torch.from_numpy(self.initial) * seen[:, 0]
         log_evidence = likelihood.new_zeros(len(likelihood))
         for position in range(1, seen.shape[1]):
-            total = state.sum(dim=1, keepdim=True)  # taken out at every word, so that nothing underflows
+            total = state.detach().sum(dim=1, keepdim=True)  # taken out at every word, so that nothing underflows
             log_evidence = log_evidence + total[:, 0].log()
             state = (state / total) @ transition * seen[:, position]
         return log_evidence + state.sum(dim=1).log()

@@ -1,16 +1,20 @@
 """The block: its formula written out, GeGLU against the formula and its parts against PyTorch's."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from llm_lab.config import ModelConfig
-from llm_lab.model.block import Block, FeedForward, gather_positions, layer_norm
+from llm_lab.model.block import Block, FeedForward, ShortConvolution, gather_positions, layer_norm
+from llm_lab.model.encoder import Encoder
 from llm_lab.model.positions import rotary_table
 
 CONFIG = ModelConfig(vocabulary_size=31, width=8, num_layers=2, num_heads=2, feed_forward_width=12)
+CONVOLVED = replace(CONFIG, convolution=3)
 
 
 def normalised(x, weight):
@@ -72,3 +76,35 @@ def test_dropout_drops_both_branches_and_never_the_stream():
     x = torch.randn(2, 5, 8)
     assert torch.equal(block(x), x)
     assert not torch.allclose(block.eval()(x), x)
+
+
+def test_the_short_convolution_is_the_formula():
+    generator = torch.Generator().manual_seed(0)
+    for words in (1, 3, 5):
+        layer = ShortConvolution(6, words).double()
+        x = torch.randn(2, 9, 6, generator=generator, dtype=torch.float64)
+        assert torch.equal(layer(x), x)  # it starts as the identity
+        shares = layer.neighbours.weight.detach().normal_(generator=generator)[:, 0]  # (E, words)
+        expected = x.clone()
+        for t in range(9):
+            for d in range(-(words // 2), words // 2 + 1):
+                if 0 <= t + d < 9:
+                    expected[:, t] += shares[:, d + words // 2] * x[:, t + d]
+        assert torch.allclose(layer(x), expected, atol=1e-12)
+
+
+def test_padding_gives_nothing_to_the_convolution():
+    generator = torch.Generator().manual_seed(1)
+    model = Encoder(replace(CONVOLVED, max_length=16)).eval().double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "neighbours" in name:
+                parameter.normal_(generator=generator)
+    ids = torch.randint(5, 30, (3, 8), generator=generator)
+    padded = F.pad(ids, (0, 4))
+    mask = torch.arange(12) < 8
+    assert torch.allclose(model(padded, mask.expand(3, -1))[:, :8], model(ids), atol=1e-12)
+    positions = torch.tensor([[1, 7]]).expand(3, -1)
+    assert torch.allclose(model(ids, positions=positions), model(ids)[:, [1, 7]], atol=1e-12)
+    maps = model.attention_maps(padded, mask.expand(3, -1))
+    assert torch.allclose(maps[..., :8, :8], model.attention_maps(ids), atol=1e-12)
