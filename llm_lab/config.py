@@ -134,7 +134,7 @@ class Size:
 
 def _sentences(size: Size) -> Size:
     """The same model on a known language: one sentence a row, masked as the oracle assumes."""
-    train = replace(size.train, row_length=26, batch_rows=128, accumulate=4, steps=3000, learning_rate=4e-3)
+    train = replace(size.train, row_length=26, batch_rows=128, accumulate=4, steps=3000, learning_rate=3e-3)
     return Size(size.model, train, MaskingConfig(selection="bernoulli"))
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from llm_lab import cli, home
 from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.text.grammar import easy_language, hard_language
+from llm_lab.text.optimum import floor
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("corpus", "pretrain", "fill", "evaluate")
@@ -188,6 +190,68 @@ def test_json_stands_alone_even_when_the_cache_can_not_be_written(capsys, run_fo
     status, out, err = call(capsys, "evaluate", "--model", run_folder, "--corpus", text_file, "--json")
     assert status == 0 and json.loads(out)["targets"] > 0
     assert "Not kept in the cache" in err
+
+
+GRAMMAR = [word for i, word in enumerate(TINY) if "--row-length" not in (word, TINY[i - 1])]
+
+
+@pytest.fixture(scope="module")
+def grammar_run(tmp_path_factory, session_home):
+    """A run on the hard language, far from trained."""
+    folder = tmp_path_factory.mktemp("cli") / "grammar"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLM_LAB_HOME", str(session_home))
+        assert cli.main(["pretrain", "--corpus", "grammar", "--out", str(folder), *GRAMMAR]) == 0
+    return folder
+
+
+def test_on_a_known_language_evaluate_knows_the_floor(capsys, grammar_run):
+    status, out, _ = call(capsys, "evaluate", "--model", grammar_run, "--corpus", "grammar", "--json")
+    measured = json.loads(out)
+    language = hard_language()
+    expected = floor(language, n=4000, seed=9)  # other sentences than evaluate's
+    error = (measured["floor_standard_error"] ** 2 + expected.standard_error**2) ** 0.5
+    assert status == 0 and abs(measured["floor"] - expected.mean) < 4 * error
+    # the loss is what happened, floor + excess what was to be expected
+    assert abs(measured["held_out_loss"] - measured["floor"] - measured["excess"]) < 0.15
+    assert set(measured["excess_by_kind"]) == set(language.kinds)
+    status, out, _ = call(capsys, "evaluate", "--model", grammar_run, "--corpus", "grammar")
+    lines = dict(line.rsplit(maxsplit=1) for line in out.splitlines())
+    assert float(lines["excess"]) == pytest.approx(measured["excess"], abs=1e-4)
+    assert float(lines["excess, adjacent verb"]) > 0
+
+
+def test_the_run_of_a_known_language_is_masked_as_the_oracle_assumes(grammar_run):
+    run = json.loads((grammar_run / "run.json").read_text())
+    assert run["masking"]["selection"] == "bernoulli" and run["train"]["row_length"] == 26
+    assert run["corpus"]["name"] == "grammar" and run["model"]["vocabulary_size"] == len(hard_language().vocabulary)
+
+
+def test_a_known_language_as_a_corpus(capsys, tmp_path):
+    status, out, _ = call(capsys, "corpus", "grammar-easy:2", "--out", tmp_path / "text")
+    assert status == 0 and "documents   20,000" in out and "vocabulary of 55" in out
+    first = json.loads((tmp_path / "text" / "documents.jsonl").read_text().splitlines()[0])["text"]
+    assert easy_language(2).log_probability(easy_language(2).ids_of([first])).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--corpus", "grammar:seven"], "'grammar:seven' has no whole number after the colon"),
+        (["--corpus", "grammar", "--row-length", "64"], "leave out --row-length"),
+        (["--corpus", "grammar", "--architecture", "rnn"], "choose one of transformer, bilstm, window"),
+        (["--corpus", "grammar", "--convolution", "2"], "give 0 or an odd number"),
+    ],
+)
+def test_bad_flags_for_a_known_language(capsys, tmp_path, flags, words):
+    assert words in refused(capsys, "pretrain", "--out", tmp_path / "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_another_vocabulary_is_not_held_against_the_floor(capsys, grammar_run, run_folder):
+    for model, corpus in ((run_folder, "grammar"), (grammar_run, "grammar-easy")):
+        sentence = refused(capsys, "evaluate", "--model", model, "--corpus", corpus)
+        assert "another vocabulary" in sentence
 
 
 def test_a_finished_run_resumes_to_the_same_model(capsys, run_folder, corpus_folder):

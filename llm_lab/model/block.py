@@ -5,7 +5,6 @@ Letters: B batch, T tokens, K chosen positions, E embedding width, F feed-forwar
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -77,6 +77,11 @@ def pretrain(
             f"rows of {train_config.row_length} tokens are longer than the model's {model_config.max_length}: "
             "shorten the rows or raise max_length."
         )
+    if isinstance(dataset, SentenceDataset) and train_config.row_length != dataset.row_length:
+        raise RunError(
+            f"a row of {dataset.language.name} is one sentence, {dataset.row_length} tokens at most, not "
+            f"{train_config.row_length}: leave out --row-length."
+        )
     rank, world_size = distributed.join()
     if distributed.is_first():
         _claim(folder, _describe(dataset, model_config, train_config, masking), resume)
