@@ -114,7 +114,7 @@ class HiddenMarkovLanguage(Language):
         state = torch.from_numpy(self.initial) * seen[:, 0]
         log_evidence = likelihood.new_zeros(len(likelihood))
         for position in range(1, seen.shape[1]):
-            # Taken out at every word, so that nothing underflows. A constant to the gradient, which stays exactly 0 at 0.
+            # Taken out at every word, so that nothing underflows; a constant to the gradient, which stays exact at 0.
             total = state.detach().sum(dim=1, keepdim=True).clamp(min=1e-300)
             log_evidence = log_evidence + total[:, 0].log()
             state = (state / total) @ transition * seen[:, position]

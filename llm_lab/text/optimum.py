@@ -64,6 +64,7 @@ def posterior(
     return result
 
 
+@torch.enable_grad()  # even where a caller has switched gradients off
 def _posterior(language: Language, observed: Tensor, window: Tensor, rate: float, scheme: str) -> Tensor:
     likelihood = channel(language, observed, rate, scheme, scored=False)
     likelihood = torch.where(window[..., None].bool(), likelihood, 1.0).requires_grad_()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_lab.config import MaskingConfig
-from llm_lab.text.batches import Batch, BatchStream, fixed_batches
-from llm_lab.text.masking import IGNORED
+from llm_lab.text.batches import Batch, BatchStream, MaskedStream, fixed_batches, masked_batch
+from llm_lab.text.masking import IGNORED, mask_tokens, random_noise, row_noise
 
 MASKING = MaskingConfig(rate=0.3)
 
@@ -149,3 +149,84 @@ def test_what_can_not_be_read_is_refused(stream_of, tiny_dataset):
         BatchStream(np.arange(5), tiny_dataset.tokenizer, MASKING, 2, 0)
     with pytest.raises(ValueError, match="6 rows can't be shared by 4 processes"):
         stream_of(rank=0, world_size=4)
+
+
+# -- rows of unequal length -------------------------------------------------------------------------------------------
+
+
+def padded_rows(lengths, width=16):
+    """Rows of words from 5 on, each of its own length, padded with 0."""
+    rows = np.zeros((len(lengths), width), np.int64)
+    for i, length in enumerate(lengths):
+        rows[i, :length] = 5 + (np.arange(length) + i) % 40
+    return rows
+
+
+LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=12)
+
+
+@given(LENGTHS, st.sampled_from(["exact", "bernoulli"]), st.integers(0, 10**6))
+def test_a_batch_is_as_long_as_its_longest_row_and_says_where_padding_is(tiny_tokenizer, lengths, selection, seed):
+    rows, masking = padded_rows(lengths), MaskingConfig(0.3, "80/10/10", selection)
+    noise = random_noise(rows.shape, torch.Generator().manual_seed(seed))
+    batch = masked_batch(rows, noise, tiny_tokenizer, masking)
+    longest = max(lengths)
+    full = mask_tokens(
+        torch.from_numpy(rows), masking, tiny_tokenizer.mask_id, range(5), tiny_tokenizer.vocabulary_size, noise
+    )
+    assert torch.equal(batch.inputs, full.inputs[:, :longest])  # the masks are those of the whole row
+    assert torch.equal(original(batch), torch.from_numpy(rows[:, :longest]))
+    assert batch.num_tokens == sum(lengths)
+    if set(lengths) == {longest}:
+        assert batch.mask is None
+    else:
+        assert batch.mask.tolist() == [[t < length for t in range(longest)] for length in lengths]
+        kept = batch.to("cpu")
+        assert torch.equal(kept.mask, batch.mask) and kept.num_tokens == batch.num_tokens
+
+
+@given(st.lists(st.integers(1, 16), min_size=12, max_size=12), st.sampled_from([1, 2, 3, 4, 6, 12]))
+def test_parts_are_as_long_as_their_own_longest_row(tiny_tokenizer, lengths, parts):
+    rows = padded_rows(lengths)
+    noise = random_noise(rows.shape, torch.Generator().manual_seed(0))
+    batch = masked_batch(rows, noise, tiny_tokenizer, MaskingConfig(0.3, selection="bernoulli"))
+    pieces, each = batch.split(parts), 12 // parts
+    assert len(pieces) == parts
+    for i, piece in enumerate(pieces):
+        own = lengths[i * each : (i + 1) * each]
+        if batch.mask is not None:
+            assert piece.inputs.shape == (each, max(own)) and (piece.mask is None) == (len(set(own)) == 1)
+        assert torch.equal(original(piece), torch.from_numpy(rows[i * each : (i + 1) * each, : max(own)]))
+        assert torch.equal(piece.inputs, batch.inputs[i * each : (i + 1) * each, : max(own)])
+        assert piece.num_tokens == sum(own)
+    assert sum(piece.num_targets for piece in pieces) == batch.num_targets
+
+
+class Counting(MaskedStream):
+    """Rows that are a function of their number, endless."""
+
+    def rows_of(self, step):
+        place = self.places_of(step)
+        return place * 0, place
+
+    def ids_of(self, row):
+        return np.stack([padded_rows([4 + i % 5])[0] for i in row])
+
+
+def test_a_stream_of_ones_own_rows(tiny_tokenizer):
+    with pytest.raises(TypeError, match="abstract"):
+        MaskedStream(tiny_tokenizer, MASKING, 6, 0, 0, 1)
+    masking = MaskingConfig(0.4, selection="bernoulli")
+    whole = Counting(tiny_tokenizer, masking, 6, 9, 0, 1)
+    assert whole.places_of(2).tolist() == [12, 13, 14, 15, 16, 17]
+    share = Counting(tiny_tokenizer, masking, 6, 9, 1, 3)
+    assert share.places_of(2).tolist() == [13, 16]
+    batch, rows = whole.batch(2), whole.ids_of(np.arange(12, 18))
+    assert torch.equal(original(batch), torch.from_numpy(rows[:, : batch.inputs.shape[1]]))
+    expected = masked_batch(rows, row_noise(9, np.zeros(6, int), np.arange(12, 18), 16), tiny_tokenizer, masking)
+    assert torch.equal(batch.inputs, expected.inputs)
+    for mine, theirs in ((0, 1), (1, 4)):
+        length = 4 + (12 + theirs) % 5
+        assert torch.equal(share.batch(2).inputs[mine, :length], batch.inputs[theirs, :length])
+    with pytest.raises(ValueError, match="7 rows can't be shared by 2 processes"):
+        Counting(tiny_tokenizer, masking, 7, 0, 0, 2)

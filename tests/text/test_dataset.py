@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from llm_lab import home
+from llm_lab.config import EVALUATION_MASKING, MaskingConfig
 from llm_lab.text import dataset as module
+from llm_lab.text.batches import BatchStream
 from llm_lab.text.dataset import prepare, train_corpus_tokenizer
 from llm_lab.text.tokenizer import train_tokenizer
 
@@ -64,6 +66,31 @@ def test_tokens_per_byte_counts_words_not_frames(tiny_dataset, tiny_corpus):
     text = replace(tiny_corpus.split("held_out")[0], text="é é é é", part="held_out")
     short = replace(tiny_dataset, corpus=replace(tiny_corpus, documents=(text,)))
     assert short.tokens_per_byte == pytest.approx(4 / 11)  # é has two bytes
+
+
+def test_about_tells_corpus_and_tokenizer_apart(tiny_dataset, tiny_corpus, own_home):
+    about = tiny_dataset.about
+    assert about == {
+        "name": tiny_corpus.name,
+        "words": sum(len(document.text.split()) for document in tiny_corpus.documents),
+        "versions": tiny_corpus.versions,
+        "sha": tiny_corpus.sha,
+        "tokenizer": tiny_dataset.tokenizer.sha,
+    }
+    smaller = prepare(tiny_corpus, 200, 16).about
+    assert {key for key in about if about[key] != smaller[key]} == {"tokenizer"}
+    assert replace(tiny_dataset, corpus=shorter(tiny_corpus)).about["sha"] == "shorter"
+    assert tiny_dataset.evaluation_masking == EVALUATION_MASKING
+
+
+def test_the_stream_reads_the_training_rows(tiny_dataset):
+    masking = MaskingConfig(0.3)
+    expected = BatchStream(tiny_dataset.train, tiny_dataset.tokenizer, masking, 6, 3, 1, 2)
+    found = tiny_dataset.stream(masking, 6, seed=3, rank=1, world_size=2)
+    for step in (0, 5):
+        assert found.batch(step).inputs.tolist() == expected.batch(step).inputs.tolist()
+        assert found.batch(step).targets.tolist() == expected.batch(step).targets.tolist()
+    assert len(found.batch(0).inputs) == 3
 
 
 def same(a, b):

@@ -11,7 +11,14 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_lab.text.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
+from llm_lab.text.tokenizer import (
+    SPECIAL_TOKENS,
+    Tokenizer,
+    TokenizerError,
+    load_tokenizer,
+    train_tokenizer,
+    word_tokenizer,
+)
 from tests import samples
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -205,3 +212,23 @@ def test_a_tokenizer_without_our_special_tokens_is_refused(wordpiece, tmp_path):
         load_tokenizer(path)
     with pytest.raises(TokenizerError, match=r"lacks \[PAD\], \[UNK\]"):
         Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE()))
+
+
+# -- one word, one token ----------------------------------------------------------------------------------------------
+
+
+def test_a_word_tokenizer_numbers_words_in_their_order(tmp_path):
+    words = ["zebra", "duck", ".", "ducks"]
+    tokenizer = word_tokenizer(words)
+    assert [tokenizer.token_of(i) for i in range(9)] == [*SPECIAL_TOKENS, *words]
+    assert tokenizer.vocabulary_size == 9 and tokenizer.special_ids == (0, 1, 2, 3, 4)
+    assert tokenizer.encode("duck ducks zebra.") == [2, 6, 8, 5, 7, 3]
+    assert tokenizer.encode("The DUCK [MASK]  Ducks") == [2, 1, 6, 4, 8, 3]
+    assert tokenizer.encode("ducksduck") == [2, 1, 3]  # no pieces of words
+    assert tokenizer.decode([2, 6, 8, 7, 3]).split() == ["duck", "ducks", "."]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path / "tokenizer.json")
+    assert again.sha == tokenizer.sha and again.encode("zebra [MASK] .") == [2, 5, 4, 7, 3]
+    assert word_tokenizer(words[::-1]).sha != tokenizer.sha
+    added = json.loads(tokenizer.to_json())["added_tokens"]
+    assert [token["content"] for token in added] == list(SPECIAL_TOKENS)
