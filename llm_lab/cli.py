@@ -99,6 +99,12 @@ def build_parser() -> Parser:
     evaluate.add_argument("--corpus", required=True, metavar="NAME", help=CORPUS_HELP)
     evaluate.add_argument("--json", action="store_true", help="print JSON, for scripts")
     evaluate.set_defaults(run=run_evaluate)
+
+    export = commands.add_parser("export", help="write a model in the form of another library")
+    export.add_argument("--model", required=True, type=Path, metavar="RUN", help="folder of a run or of a model")
+    export.add_argument("--to", required=True, choices=["hf"], help="hf: a folder for transformers' from_pretrained")
+    export.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+    export.set_defaults(run=run_export)
     return parser
 
 
@@ -219,6 +225,16 @@ def run_evaluate(options: argparse.Namespace) -> int:
         print(f"{name.replace('_', ' '):<36} {value:,.{0 if name == 'targets' else 4}f}")
     for kind, value in by_kind.items():
         print(f"excess, {kind:<28} {value:.4f}")
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """`export`: the model for `transformers`."""
+    from llm_lab.huggingface import export
+    from llm_lab.tasks.pretrained import load_pretrained
+
+    export(load_pretrained(options.model), options.out)
+    say(f"The model for transformers is in {options.out}: AutoModelForMaskedLM.from_pretrained reads it.")
     return 0
 
 

@@ -17,7 +17,7 @@ from llm_lab.text.grammar import easy_language, hard_language
 from llm_lab.text.optimum import floor
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("corpus", "pretrain", "fill", "evaluate")
+COMMANDS = ("corpus", "pretrain", "fill", "evaluate", "export")
 TINY = (
     "--steps 6 --batch-rows 4 --row-length 16 --width 16 --num-layers 1 --num-heads 2 --feed-forward-width 16 "
     "--vocabulary-size 300 --evaluate-every 3 --checkpoint-every 2 --device cpu --precision fp32"
@@ -73,7 +73,7 @@ def run_folder(tmp_path_factory, corpus_folder, session_home):
 def test_help_answers_without_torch():
     program = (
         "import sys, llm_lab.cli as cli\n"
-        "for command in ('', 'corpus', 'pretrain', 'fill', 'evaluate'):\n"
+        "for command in ('', 'corpus', 'pretrain', 'fill', 'evaluate', 'export'):\n"
         "    try: cli.main([*command.split(), '--help'])\n"
         "    except SystemExit as end: assert end.code == 0\n"
         "heavy = {'torch', 'numpy', 'tokenizers', 'safetensors', 'matplotlib'} & set(sys.modules)\n"
