@@ -21,7 +21,7 @@ from llm_lab.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 NUM_HELD_OUT, NUM_COUNTED = 2000, 20_000  # sentences
 BLOCK = 4096  # fresh sentences that are drawn together
-TRAINING, HELD_OUT, COUNTED = 1, 2, 3  # first part of every seed, so that no two uses share sentences
+TRAINING, HELD_OUT, COUNTED = 1, 2, 3  # first part of a seed, so that none of the three shares sentences
 
 
 @dataclass(frozen=True)
