@@ -105,7 +105,8 @@ def staircase(levels: Sequence[tuple[str, float]], title: str, won: str = "") ->
         colour = COLOURS["highlight"] if name == won else COLOURS["transformer"] if i == len(levels) - 1 else "#9ab8cc"
         axes.bar(i, nats, width=0.9, color=colour)
         axes.annotate(f"{nats:.2f}", (i, nats), ha="center", va="bottom", fontsize=11)
-    axes.set_xticks(range(len(levels)), [name.replace(" ", "\n", 1) for name, _ in levels])
+    names = [name.replace(" ", "\n", 1) for name, _ in levels]
+    axes.set_xticks(range(len(levels)), names, fontsize=11 if len(levels) < 7 else 9)  # neighbours must not touch
     axes.set(ylabel="loss (nats a hidden word)", title=title, ylim=(0, levels[0][1] * 1.12))
     axes.grid(False, axis="x")
     return figure
