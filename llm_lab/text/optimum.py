@@ -126,12 +126,19 @@ def best_guesses(
 
 def excess(
     language: Language, inputs: Tensor, labels: Tensor, log_q: Tensor, rate: float = 0.15, scheme: str = "pure"
-) -> tuple[Tensor, Tensor]:
-    """How far guesses are above the floor at each target, KL(best || guess), (N,), and its sentence, (N,).
+) -> Estimate:
+    """How far guesses are above the floor: the mean KL(best || guess) over the targets of masked sentences (B, T).
 
-    log_q (N, V): the guesser's log-probabilities at the targets, row by row. Its mean is the expected loss minus the
-    floor, without the noise of which words happened to be hidden. `clustered` makes an `Estimate` of it.
+    log_q (N, V): the guesser's log-probabilities at the targets, row by row. This is the expected loss minus the floor,
+    without the noise of which words happened to be hidden.
     """
+    return clustered(*excesses(language, inputs, labels, log_q, rate, scheme))
+
+
+def excesses(
+    language: Language, inputs: Tensor, labels: Tensor, log_q: Tensor, rate: float = 0.15, scheme: str = "pure"
+) -> tuple[Tensor, Tensor]:
+    """KL(best || guess) at each target, (N,), and the sentence it belongs to, (N,)."""
     p = best_guesses(language, inputs, labels, rate, scheme)
     surprise = torch.where(p > 0, p * log_q.double(), 0.0)  # 0 log 0 = 0, even where log_q is -inf
     return (torch.xlogy(p, p) - surprise).sum(dim=-1), (labels != IGNORED).nonzero()[:, 0]

@@ -17,6 +17,7 @@ from llm_lab.text.optimum import (
     channel,
     clustered,
     excess,
+    excesses,
     floor,
     floors,
     masked_sample,
@@ -397,7 +398,7 @@ def test_the_oracle_of_another_seed_is_no_oracle(hard):
     three = hard_language(3)
     inputs, labels = masked_sample(three, MaskingConfig(0.15, "pure", "bernoulli"), 150, 1)
     log_q = best_guesses(hard, inputs, labels, 0.15, "pure").log()
-    found = clustered(*excess(three, inputs, labels, log_q))
+    found = excess(three, inputs, labels, log_q)
     assert found.mean > 0.1 and found.mean > 8 * found.standard_error
     floors_of = {seed: floor(hard_language(seed), n=150) for seed in (0, 3, 4)}
     assert len({estimate.mean for estimate in floors_of.values()}) == 3
@@ -416,18 +417,18 @@ def test_the_excess_is_a_divergence(hard, scheme):
     masking = MaskingConfig(0.15, scheme, "bernoulli")
     inputs, labels = masked_sample(hard, masking, 50, 8)
     p = best_guesses(hard, inputs, labels, 0.15, scheme)
-    own, row = excess(hard, inputs, labels, p.log(), 0.15, scheme)
+    own, row = excesses(hard, inputs, labels, p.log(), 0.15, scheme)
     assert own.abs().max() < 1e-12 and torch.equal(row, (labels != IGNORED).nonzero()[:, 0])
     draw = torch.Generator().manual_seed(0)
     for scale in (0.01, 1, 20):
         log_q = (p.clamp(min=1e-9).log() + scale * torch.randn(p.shape, generator=draw)).log_softmax(dim=-1)
-        found, _ = excess(hard, inputs, labels, log_q, 0.15, scheme)
+        found, _ = excesses(hard, inputs, labels, log_q, 0.15, scheme)
         assert found.min() > -1e-12
         both = zip(p[:30].tolist(), log_q[:30].tolist(), strict=True)
         by_hand = [sum(a * (math.log(a) - b) for a, b in zip(*pair, strict=True) if a > 0) for pair in both]
         assert found[:30].tolist() == pytest.approx(by_hand, abs=1e-10)
     wrong = torch.full_like(p, -torch.inf)
-    assert (excess(hard, inputs, labels, wrong, 0.15, scheme)[0] == torch.inf).all()
+    assert (excesses(hard, inputs, labels, wrong, 0.15, scheme)[0] == torch.inf).all()
 
 
 def test_the_excess_of_frequencies_is_their_cross_entropy_above_the_floor(hard):
@@ -435,7 +436,8 @@ def test_the_excess_of_frequencies_is_their_cross_entropy_above_the_floor(hard):
     counts = np.bincount(hard.sample(20_000, 4)[hard.sample(20_000, 4) != PAD], minlength=len(hard.vocabulary))
     log_q = torch.from_numpy(np.log((counts + 1e-9) / counts.sum()))
     word = labels[labels != IGNORED]
-    found, row = excess(hard, inputs, labels, log_q.expand(len(word), -1))
+    found, row = excesses(hard, inputs, labels, log_q.expand(len(word), -1))
+    assert excess(hard, inputs, labels, log_q.expand(len(word), -1)) == clustered(found, row)
     entropy, _ = floors(hard, inputs, labels, 0.15, "pure")
     difference = clustered(-log_q[word] - entropy - found, row)  # loss - floor - excess
     assert abs(difference.mean) < 4 * difference.standard_error < 0.3
@@ -446,7 +448,7 @@ def test_the_excess_of_frequencies_is_their_cross_entropy_above_the_floor(hard):
 def test_the_best_guess_of_a_window_exceeds_the_floor_by_the_difference_of_their_floors(hard, k):
     inputs, labels = masked_sample(hard, MaskingConfig(0.15, "pure", "bernoulli"), 90, 10)
     guess = best_guesses(hard, inputs, labels, 0.15, "pure", window=k)
-    found, row = excess(hard, inputs, labels, guess.log(), 0.15, "pure")
+    found, row = excesses(hard, inputs, labels, guess.log(), 0.15, "pure")
     own, _ = floors(hard, inputs, labels, 0.15, "pure", window=k)
     whole, _ = floors(hard, inputs, labels, 0.15, "pure")
     difference = clustered(found - (own - whole), row)
@@ -468,7 +470,7 @@ def test_no_window_model_is_better_than_the_best_guess_of_its_window(hard, maske
         if step in (0, 40):
             with torch.no_grad():
                 log_q = model.eval()(inputs, inputs != PAD).log_softmax(dim=-1)[labels != IGNORED]
-            found, _ = excess(hard, inputs, labels, log_q)
+            found, _ = excesses(hard, inputs, labels, log_q)
             above = clustered(found - (own - whole), row)
             assert above.mean > -4 * above.standard_error
             reached.append(above.mean)
