@@ -113,7 +113,6 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     group = parser.add_argument_group(config.__name__)
     for one in fields(config):
         flag = "--" + one.name.replace("_", "-")
-        kind = {"int": int, "float": float, "str": str}[str(one.type)]
         by_size = {
             str(getattr(part, one.name))
             for size in (*SIZES.values(), *SENTENCE_SIZES.values())
@@ -121,12 +120,12 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
             if hasattr(part, one.name)
         }
         default = by_size.pop() if len(by_size) == 1 else "depends on size and corpus"
-        group.add_argument(
-            flag,
-            type=kind,
-            metavar=kind.__name__.upper(),
-            help=f"{one.metadata['help']} ({default})".replace("%", "%%"),
-        )
+        help = f"{one.metadata['help']} ({default})".replace("%", "%%")
+        if one.type == "bool":  # --flag and --no-flag
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
+        else:
+            kind = {"int": int, "float": float, "str": str}[str(one.type)]
+            group.add_argument(flag, type=kind, metavar=kind.__name__.upper(), help=help)
 
 
 def _parts(size: Any) -> tuple[ModelConfig, TrainConfig, MaskingConfig]:

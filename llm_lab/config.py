@@ -20,11 +20,19 @@ def require(condition: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
+def require_choices(config: Any, **choices: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless each named field of the config is one of its choices."""
+    for name, kinds in choices.items():
+        given = getattr(config, name)
+        require(given in kinds, f"{name} is {given!r}: choose one of {', '.join(kinds)}.")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of an encoder. The defaults are ModernBERT's choices (arXiv 2412.13663) with global attention.
 
-    `num_heads` and `positions` are the Transformer's alone, `window` the window model's; the LSTM has no feed-forward.
+    `num_heads`, `positions`, `norm_place` and `convolution` are the Transformer's alone, `window` the window model's;
+    the recurrent models (rnn, lstm, bilstm) have no feed-forward, and the matrices inside of them always have biases.
     """
 
     vocabulary_size: int = setting(8192, "entries of the vocabulary")
@@ -33,10 +41,15 @@ class ModelConfig:
     num_heads: int = setting(4, "attention heads of a block (H)")
     feed_forward_width: int = setting(704, "hidden units of the feed-forward part")
     max_length: int = setting(512, "longest row that the model accepts, in tokens")
-    positions: str = setting("rotary", "rotary, learned, sinusoidal or none")
+    positions: str = setting("rotary", "rotary, learned, sinusoidal, alibi or none")
+    norm_place: str = setting("pre", "pre: x + f(norm(x)), with a last norm; post: norm(x + f(x)), as in BERT")
+    norm_kind: str = setting("layer", "layer: LayerNorm (mean and variance); rms: RMSNorm (size alone, no bias)")
+    norm_epsilon: float = setting(1e-5, "what a norm adds to the variance, so that it never divides by zero")
+    feed_forward: str = setting("geglu", "geglu: three matrices, one of them a gate; gelu: two, as in BERT")
+    biases: bool = setting(False, "a bias in every linear layer and every LayerNorm")
     dropout: float = setting(0.0, "share of activations dropped in training")
     convolution: int = setting(0, "words that a convolution before each attention mixes, an odd number; 0 for none")
-    architecture: str = setting("transformer", "transformer, bilstm or window")
+    architecture: str = setting("transformer", "transformer, rnn, lstm, bilstm or window")
     window: int = setting(2, "words that a window model sees to each side")
 
     def __post_init__(self) -> None:
@@ -47,16 +60,31 @@ class ModelConfig:
             self.width % self.num_heads == 0,
             f"width {self.width} can't be divided among {self.num_heads} heads: choose a multiple of num_heads.",
         )
-        kinds = ("rotary", "learned", "sinusoidal", "none")
-        require(self.positions in kinds, f"positions is {self.positions!r}: choose one of {', '.join(kinds)}.")
+        require_choices(
+            self,
+            positions=("rotary", "learned", "sinusoidal", "alibi", "none"),
+            norm_place=("pre", "post"),
+            norm_kind=("layer", "rms"),
+            feed_forward=("geglu", "gelu"),
+            architecture=("transformer", "rnn", "lstm", "bilstm", "window"),
+        )
+        require(self.norm_epsilon > 0, f"norm_epsilon is {self.norm_epsilon}: give a number above 0.")
         even = self.positions not in ("rotary", "sinusoidal") or (self.width // self.num_heads) % 2 == 0
         require(even, f"a head is {self.width // self.num_heads} wide: {self.positions} positions need an even width.")
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}: choose a share from 0 up to, not including, 1.")
-        known = self.architecture in ("transformer", "bilstm", "window")
-        require(known, f"architecture is {self.architecture!r}: choose one of transformer, bilstm, window.")
         odd = self.convolution == 0 or self.convolution % 2 == 1
         require(odd and self.convolution >= 0, f"convolution is {self.convolution}: give 0 or an odd number of words.")
         require(self.window >= 0, f"window is {self.window}: give 0 words or more.")
+
+
+# What makes a ModelConfig BERT's (arXiv 1810.04805): `replace(config, **BERT_SHAPE)`. BERT's feed-forward is 4 E wide.
+BERT_SHAPE: dict[str, Any] = {
+    "positions": "learned",
+    "norm_place": "post",
+    "norm_epsilon": 1e-12,
+    "feed_forward": "gelu",
+    "biases": True,
+}
 
 
 @dataclass(frozen=True)
@@ -113,14 +141,12 @@ class TrainConfig:
         require(self.seed >= 0, f"seed is {self.seed}: give 0 or more.")
         shares = 0 <= self.warmup and 0 <= self.decay and self.warmup + self.decay <= 1
         require(shares, f"warmup {self.warmup} and decay {self.decay} are shares of the run: together at most 1.")
-        choices = {
-            "optimizer": ("muon", "adamw"),
-            "precision": ("auto", "fp32", "bf16", "fp16"),
-            "device": ("auto", "cpu", "cuda", "mps"),
-        }
-        for name, kinds in choices.items():
-            given = getattr(self, name)
-            require(given in kinds, f"{name} is {given!r}: choose one of {', '.join(kinds)}.")
+        require_choices(
+            self,
+            optimizer=("muon", "adamw"),
+            precision=("auto", "fp32", "bf16", "fp16"),
+            device=("auto", "cpu", "cuda", "mps"),
+        )
 
 
 @dataclass(frozen=True)

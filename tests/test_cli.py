@@ -239,13 +239,25 @@ def test_a_known_language_as_a_corpus(capsys, tmp_path):
     [
         (["--corpus", "grammar:seven"], "'grammar:seven' has no whole number after the colon"),
         (["--corpus", "grammar", "--row-length", "64"], "leave out --row-length"),
-        (["--corpus", "grammar", "--architecture", "rnn"], "choose one of transformer, bilstm, window"),
+        (["--corpus", "grammar", "--architecture", "gru"], "choose one of transformer, rnn, lstm, bilstm, window"),
         (["--corpus", "grammar", "--convolution", "2"], "give 0 or an odd number"),
     ],
 )
 def test_bad_flags_for_a_known_language(capsys, tmp_path, flags, words):
     assert words in refused(capsys, "pretrain", "--out", tmp_path / "run", *flags)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_yes_or_no_flag_has_both_forms(capsys, tmp_path, corpus_folder):
+    words = "--positions learned --norm-place post --norm-epsilon 1e-12 --feed-forward gelu".split()
+    for flags, expected in (([], False), (["--biases"], True), (["--no-biases"], False)):
+        out = tmp_path / "".join(["run", *flags])
+        status, _, err = call(capsys, "pretrain", "--corpus", corpus_folder, "--out", out, *TINY, *words, *flags)
+        assert status == 0, err
+        stored = json.loads((out / "run.json").read_text())["model"]
+        assert stored["biases"] is expected
+        assert (stored["norm_place"], stored["norm_epsilon"], stored["feed_forward"]) == ("post", 1e-12, "gelu")
+    assert "unrecognized arguments" in refused(capsys, "pretrain", "--corpus", "docs", "--out", "x", "--biases", "yes")
 
 
 def test_a_model_of_another_vocabulary_is_not_held_against_the_floor(capsys, grammar_run, run_folder):

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from llm_lab.config import EVALUATION_MASKING, SIZES, MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.config import BERT_SHAPE, EVALUATION_MASKING, SIZES, MaskingConfig, ModelConfig, TrainConfig
 
 IMPOSSIBLE = [
     (ModelConfig, {"vocabulary_size": 0}, "vocabulary_size is 0"),
@@ -16,10 +16,14 @@ IMPOSSIBLE = [
     (ModelConfig, {"width": 10, "num_heads": 4}, "can't be divided among 4 heads"),
     (ModelConfig, {"width": 9, "num_heads": 3}, "a head is 3 wide"),
     (ModelConfig, {"width": 9, "num_heads": 3, "positions": "sinusoidal"}, "a head is 3 wide"),
-    (ModelConfig, {"positions": "alibi"}, "choose one of rotary, learned, sinusoidal, none"),
+    (ModelConfig, {"positions": "relative"}, "choose one of rotary, learned, sinusoidal, alibi, none."),
+    (ModelConfig, {"norm_place": "middle"}, "norm_place is 'middle': choose one of pre, post."),
+    (ModelConfig, {"norm_kind": "batch"}, "norm_kind is 'batch': choose one of layer, rms."),
+    (ModelConfig, {"norm_epsilon": 0.0}, "norm_epsilon is 0.0: give a number above 0."),
+    (ModelConfig, {"feed_forward": "relu"}, "feed_forward is 'relu': choose one of geglu, gelu."),
     (ModelConfig, {"dropout": 1.0}, "dropout is 1.0"),
     (ModelConfig, {"dropout": -0.1}, "dropout is -0.1"),
-    (ModelConfig, {"architecture": "lstm"}, "architecture is 'lstm': choose one of transformer, bilstm, window."),
+    (ModelConfig, {"architecture": "gru"}, "choose one of transformer, rnn, lstm, bilstm, window."),
     (ModelConfig, {"window": -1}, "window is -1: give 0 words or more."),
     (MaskingConfig, {"rate": 0.0}, "the mask rate is 0.0: choose a share between 0 and 1"),
     (MaskingConfig, {"rate": 1.0}, "the mask rate is 1.0"),
@@ -62,6 +66,9 @@ def test_an_impossible_choice_is_refused_in_one_sentence(config, choice, words):
     ("config", "choice"),
     [
         (ModelConfig, {"width": 9, "num_heads": 3, "positions": "learned"}),  # only turning and waves need pairs
+        (ModelConfig, {"width": 9, "num_heads": 3, "positions": "alibi"}),
+        (ModelConfig, {"norm_kind": "rms", "biases": True}),  # the norms have none, the linear layers do
+        (ModelConfig, BERT_SHAPE),
         (ModelConfig, {"dropout": 0.99}),
         (ModelConfig, {"architecture": "window", "window": 0}),  # word frequencies alone
         (ModelConfig, {"architecture": "bilstm"}),
@@ -82,7 +89,7 @@ def test_the_last_possible_choice_is_taken(config, choice):
 def test_every_field_is_explained_and_becomes_a_flag(config):
     for field in fields(config):
         assert field.metadata["help"].strip(), field.name
-        assert field.type in ("int", "float", "str"), field.name
+        assert field.type in ("int", "float", "str", "bool"), field.name
 
 
 @pytest.mark.parametrize(("size", "millions", "width", "layers"), [("tiny", 1.5, 128, 2), ("small", 5, 256, 4)])
@@ -104,7 +111,12 @@ def count_by_hand(model):
 
 
 def test_fields_that_came_later_have_defaults_so_that_older_models_load():
-    assert ModelConfig(width=128) == ModelConfig(width=128, architecture="transformer", window=2)
+    older = {"vocabulary_size": 300, "width": 128, "num_layers": 2, "num_heads": 4, "feed_forward_width": 352}
+    older |= {"max_length": 512, "positions": "rotary", "dropout": 0.0}
+    newer = {"convolution": 0, "architecture": "transformer", "window": 2, "norm_place": "pre", "norm_kind": "layer"}
+    newer |= {"norm_epsilon": 1e-5, "feed_forward": "geglu", "biases": False}
+    assert ModelConfig(**older) == ModelConfig(**older, **newer)
+    assert {field.name for field in fields(ModelConfig)} == {*older, *newer}
 
 
 def test_the_count_by_hand_is_that_of_the_model():

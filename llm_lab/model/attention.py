@@ -1,9 +1,10 @@
 """Attention: every token looks at every other and takes what it needs.
 
 Letters: B batch, H heads, T query tokens, S source tokens (keys and values), D head width, E embedding width.
-Masks are True where a query *may* attend and broadcast to (B, H, T, S). A query that may attend to nothing yields
-zeros. The ladder: `attention_loops` (the formula, number by number), `attention_batched` (matrices, and the weights
-to look at), `attention_fused` (PyTorch's kernel). All three give the same output; `attention` picks the fastest.
+Masks are True where a query *may* attend; a bias is added to the scores; both broadcast to (B, H, T, S). A query that
+may attend to nothing yields zeros. The ladder: `attention_loops` (the formula, number by number), `attention_batched`
+(matrices, and the weights to look at), `attention_fused` (PyTorch's kernel). All three give the same output;
+`attention` picks the fastest.
 """
 
 from __future__ import annotations
@@ -20,30 +21,32 @@ Rotary = tuple[Tensor, Tensor]  # cosines and sines, each (T, D)
 SHORT_ROW = 256  # tokens; up to here plain matrix products beat the fused kernel on a CPU in bf16
 
 
-def attention_loops(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k / sqrt(D)) v, one query at a time; arXiv 1706.03762. (B, H, T, D) -> (B, H, T, D)."""
+def attention_loops(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """softmax(q k / sqrt(D) + bias) v, one query at a time; arXiv 1706.03762. (B, H, T, D) -> (B, H, T, D)."""
     batch, heads, num_queries, width = query.shape
     num_sources = key.shape[2]
-    mask = _expanded(mask, batch, heads, num_queries, num_sources)
+    shape = (batch, heads, num_queries, num_sources)
+    mask = torch.ones(shape, dtype=torch.bool) if mask is None else mask.expand(shape)
+    bias = torch.zeros(shape, dtype=query.dtype) if bias is None else bias.expand(shape)
     output = torch.zeros(batch, heads, num_queries, value.shape[-1], dtype=query.dtype)
     for b in range(batch):
         for h in range(heads):
             for t in range(num_queries):
                 allowed = [s for s in range(num_sources) if mask[b, h, t, s]]
-                scores = [query[b, h, t] @ key[b, h, s] / math.sqrt(width) for s in allowed]
+                scores = [query[b, h, t] @ key[b, h, s] / math.sqrt(width) + bias[b, h, t, s] for s in allowed]
                 total = sum(score.exp() for score in scores)
                 for s, score in zip(allowed, scores, strict=True):
                     output[b, h, t] += score.exp() / total * value[b, h, s]
     return output
 
 
-def _expanded(mask: Tensor | None, *shape: int) -> Tensor:
-    return torch.ones(shape, dtype=torch.bool) if mask is None else mask.expand(shape)
-
-
-def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """How much a query takes from each source, (B, H, T, S); a row sums to 1, or to 0 if it may attend to nothing."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # (B, H, T, S)
+    if bias is not None:
+        scores = scores + bias
     if mask is None:
         return scores.softmax(dim=-1)
     # The most negative finite number, not -inf: a row without any source stays finite, and so does its gradient.
@@ -51,37 +54,47 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
     return weights.masked_fill(~mask, 0.0)
 
 
-def attention_batched(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_batched(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
     """The same for all queries at once, as matrix products. (B, H, T, D) -> (B, H, T, D)."""
-    return attention_weights(query, key, mask) @ value
+    return attention_weights(query, key, mask, bias) @ value
 
 
-def attention_fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_fused(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
     """The same in one kernel that never stores the weights. (B, H, T, D) -> (B, H, T, D)."""
+    if bias is not None:
+        bias = bias[(None,) * (4 - bias.dim())]  # a third faster on a CPU than with fewer dimensions
     if mask is None:
-        return F.scaled_dot_product_attention(query, key, value)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     mask = torch.atleast_2d(mask)  # the kernel wants a row for the queries, even if one serves all
     empty = ~mask.any(dim=-1, keepdim=True)
-    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask | empty)
-    return output.masked_fill(empty, 0.0)
+    allowed = mask | empty
+    if bias is not None:
+        allowed = torch.where(allowed, bias, float("-inf"))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed).masked_fill(empty, 0.0)
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
     """The fastest of the ladder for this input: the fused kernel, but plain products for short bf16 rows on a CPU."""
     short = query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= SHORT_ROW
-    return (attention_batched if short else attention_fused)(query, key, value, mask)
+    return (attention_batched if short else attention_fused)(query, key, value, mask, bias)
 
 
 class MultiHeadAttention(nn.Module):
     """H attentions side by side, each with its own view of the tokens."""
 
-    def __init__(self, width: int, num_heads: int):
+    def __init__(self, width: int, num_heads: int, biases: bool = False):
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-        self.output = nn.Linear(width, width, bias=False)
+        self.query = nn.Linear(width, width, bias=biases)
+        self.key = nn.Linear(width, width, bias=biases)
+        self.value = nn.Linear(width, width, bias=biases)
+        self.output = nn.Linear(width, width, bias=biases)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, T, E) -> (B, H, T, D)
@@ -102,19 +115,27 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         rotary: Rotary | None = None,
         query_rotary: Rotary | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Queries from x (B, T, E), keys and values from source (B, S, E) -> (B, T, E).
 
-        `rotary` are the sources' tables; `query_rotary` the queries', where they differ.
+        `rotary` are the sources' tables; `query_rotary` the queries', where they differ. `bias` is added to the scores.
         """
         query, key = self._queries_and_keys(x, source, rotary, query_rotary)
-        mixed = attention(query, key, self._heads(self.value(source)), mask)
+        mixed = attention(query, key, self._heads(self.value(source)), mask, _in_format(query, bias))
         return self.output(mixed.transpose(1, 2).flatten(2))
 
-    def weights(self, x: Tensor, mask: Tensor | None = None, rotary: Rotary | None = None) -> Tensor:
+    def weights(
+        self, x: Tensor, mask: Tensor | None = None, rotary: Rotary | None = None, bias: Tensor | None = None
+    ) -> Tensor:
         """The attention maps of x (B, T, E) on itself, (B, H, T, T)."""
-        return attention_weights(*self._queries_and_keys(x, x, rotary, None), mask)
+        query, key = self._queries_and_keys(x, x, rotary, None)
+        return attention_weights(query, key, mask, _in_format(query, bias))
 
 
 def _as(like: Tensor, rotary: Rotary) -> Rotary:
     return rotary[0].to(like.dtype), rotary[1].to(like.dtype)
+
+
+def _in_format(like: Tensor, bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.to(like.dtype)

@@ -14,12 +14,17 @@ from llm_lab.model.attention import MultiHeadAttention, Rotary
 INITIAL_STD = 0.02
 
 
-def draw_weights(encoder: nn.Module, num_layers: int) -> None:
-    """Normal weights; what writes into the residual stream starts smaller by sqrt(2 layers), as in GPT-2."""
+def draw_weights(encoder: nn.Module, config: ModelConfig) -> None:
+    """Normal weights, biases zero.
+
+    What writes into a residual stream that no norm touches (pre-norm) starts smaller by sqrt(2 layers), as in GPT-2.
+    """
     for name, parameter in encoder.named_parameters():
         if parameter.ndim == 2:
-            writes = name.endswith(("output.weight", "down.weight"))
-            nn.init.normal_(parameter, std=INITIAL_STD * ((2 * num_layers) ** -0.5 if writes else 1.0))
+            writes = config.norm_place == "pre" and name.endswith(("output.weight", "down.weight"))
+            nn.init.normal_(parameter, std=INITIAL_STD * ((2 * config.num_layers) ** -0.5 if writes else 1.0))
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
 
 
 def require_short(ids: Tensor, max_length: int) -> None:
@@ -28,23 +33,55 @@ def require_short(ids: Tensor, max_length: int) -> None:
         raise ValueError(f"a row of {ids.shape[1]} tokens is longer than this model's {max_length}: shorten it.")
 
 
-def layer_norm(width: int) -> nn.LayerNorm:
-    """Each token's features brought to mean 0 and variance 1, then scaled. No bias, as in ModernBERT."""
-    return nn.LayerNorm(width, eps=1e-5, bias=False)
+class RMSNorm(nn.RMSNorm):
+    """Each token's features divided by the root of their mean square, then scaled; arXiv 1910.07467."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., E) -> the same, in the precision of the weights: PyTorch's kernel is slow, and warns, for two."""
+        return super().forward(x.to(self.weight.dtype))
+
+
+def make_norm(config: ModelConfig) -> nn.LayerNorm | RMSNorm:
+    """Each token's features brought to one size, then scaled.
+
+    layer: to mean 0 and variance 1 (arXiv 1607.06450). rms: to a mean square of 1, without a bias in any case.
+    """
+    if config.norm_kind == "rms":
+        return RMSNorm(config.width, eps=config.norm_epsilon)
+    return nn.LayerNorm(config.width, eps=config.norm_epsilon, bias=config.biases)
 
 
 class FeedForward(nn.Module):
+    """The Transformer's two matrices with a bend between them, here GELU as in BERT: down(gelu(up(x)))."""
+
+    def __init__(self, width: int, hidden: int, biases: bool = False):
+        super().__init__()
+        self.up = nn.Linear(width, hidden, bias=biases)
+        self.down = nn.Linear(hidden, width, bias=biases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, E) -> (B, T, E), each token by itself."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class GatedFeedForward(nn.Module):
     """GeGLU: one projection decides, through GELU, how much of the other passes; arXiv 2002.05202."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int, biases: bool = False):
         super().__init__()
-        self.gate = nn.Linear(width, hidden, bias=False)
-        self.up = nn.Linear(width, hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate = nn.Linear(width, hidden, bias=biases)
+        self.up = nn.Linear(width, hidden, bias=biases)
+        self.down = nn.Linear(hidden, width, bias=biases)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) -> (B, T, E), each token by itself."""
         return self.down(F.gelu(self.gate(x)) * self.up(x))
+
+
+def make_feed_forward(config: ModelConfig) -> FeedForward | GatedFeedForward:
+    """The feed-forward part that the config names."""
+    kind = GatedFeedForward if config.feed_forward == "geglu" else FeedForward
+    return kind(config.width, config.feed_forward_width, config.biases)
 
 
 def gather_positions(x: Tensor, positions: Tensor) -> Tensor:
@@ -70,18 +107,20 @@ class ShortConvolution(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x)); arXiv 2002.04745.
+    """Pre-norm: x + attention(norm(x)), then x + feed_forward(norm(x)); arXiv 2002.04745.
 
-    The first block of an encoder takes its input already normalised, so its own first norm is the identity.
+    Post-norm, as in the first Transformer and in BERT: norm(x + attention(x)), then norm(x + feed_forward(x)).
+    The first pre-norm block of an encoder takes its input already normalised, so its own first norm is the identity.
     """
 
     def __init__(self, config: ModelConfig, first: bool = False):
         super().__init__()
-        self.attention_norm = nn.Identity() if first else layer_norm(config.width)
+        self.post_norm = config.norm_place == "post"
+        self.attention_norm = nn.Identity() if first and not self.post_norm else make_norm(config)
         self.convolution = ShortConvolution(config.width, config.convolution) if config.convolution else None
-        self.attention = MultiHeadAttention(config.width, config.num_heads)
-        self.feed_forward_norm = layer_norm(config.width)
-        self.feed_forward = FeedForward(config.width, config.feed_forward_width)
+        self.attention = MultiHeadAttention(config.width, config.num_heads, config.biases)
+        self.feed_forward_norm = make_norm(config)
+        self.feed_forward = make_feed_forward(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -90,20 +129,28 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         rotary: Rotary | None = None,
         positions: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, E) -> (B, T, E); with `positions` (B, K) only these are computed, (B, K, E), to the same values."""
+        """(B, T, E) -> (B, T, E); with `positions` (B, K) only these are computed, (B, K, E), to the same values.
+
+        `mask` broadcasts to (B, H, T, T); `rotary` are tables (T, D); `bias` (H, T, T) is added to the scores.
+        """
         source = self.attention_input(x, mask)
         if positions is None:
-            attended = self.attention(source, source, mask, rotary)
+            attended = self.attention(source, source, mask, rotary, bias=bias)
         else:
             x, query = gather_positions(x, positions), gather_positions(source, positions)
-            attended = self.attention(query, source, mask, rotary, _at(positions, rotary))
+            rows = None if bias is None else bias[:, positions].transpose(0, 1)  # (H, T, T) -> (B, H, K, T)
+            attended = self.attention(query, source, mask, rotary, _at(positions, rotary), rows)
+        if self.post_norm:
+            x = self.attention_norm(x + self.dropout(attended))
+            return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
     def attention_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the attention reads of the residual stream, (B, T, E) -> (B, T, E)."""
-        x = self.attention_norm(x)
+        x = x if self.post_norm else self.attention_norm(x)
         return x if self.convolution is None else self.convolution(x, mask)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_lab.config import ModelConfig
-from llm_lab.model.block import INITIAL_STD, layer_norm
+from llm_lab.model.block import INITIAL_STD, make_norm
 from llm_lab.model.encoder import Encoder
 from llm_lab.model.recurrent import RecurrentEncoder
 from llm_lab.model.window import WindowEncoder
@@ -21,6 +21,8 @@ IGNORED = -100  # a target that counts for nothing
 CHUNK = 256  # targets whose logits are computed together
 ENCODERS: dict[str, type[Encoder] | type[RecurrentEncoder] | type[WindowEncoder]] = {
     "transformer": Encoder,
+    "rnn": RecurrentEncoder,
+    "lstm": RecurrentEncoder,
     "bilstm": RecurrentEncoder,
     "window": WindowEncoder,
 }
@@ -31,10 +33,12 @@ class MaskedWordHead(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.dense = nn.Linear(config.width, config.width, bias=False)
-        self.norm = layer_norm(config.width)
+        self.dense = nn.Linear(config.width, config.width, bias=config.biases)
+        self.norm = make_norm(config)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
         nn.init.normal_(self.dense.weight, std=INITIAL_STD)
+        if config.biases:
+            nn.init.zeros_(self.dense.bias)
 
     def features(self, x: Tensor) -> Tensor:
         """x (..., E) -> (..., E): what is held against the embeddings."""

@@ -1,7 +1,8 @@
 """How a model knows the order of its tokens.
 
 Letters: B batch, T tokens, H heads, D head width, E embedding width. Learned and sinusoidal positions are added to the
-embeddings; rotary positions turn the queries and keys of every layer. Lesson 07 compares them.
+embeddings; rotary positions turn the queries and keys of every layer; ALiBi lowers the scores of far tokens. Lesson 07
+compares them.
 """
 
 from __future__ import annotations
@@ -69,3 +70,30 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """
     first, second = x.chunk(2, dim=-1)
     return x * cosine + torch.cat((-second, first), dim=-1) * sine
+
+
+def alibi_slopes(num_heads: int) -> Tensor:
+    """2^(-8h/H) for heads h = 1 .. H, (H,): how much each head minds a token of distance; arXiv 2108.12409.
+
+    With 8 heads they are 1/2, 1/4, .. 1/256. (For an H that is no power of 2 the paper's program mixes two such rows.)
+    """
+    return 2.0 ** (-8 * torch.arange(1, num_heads + 1) / num_heads)
+
+
+def alibi_loops(num_heads: int, length: int) -> Tensor:
+    """What `alibi_bias` holds, number by number as the formula is written. (H, T, T)."""
+    bias = torch.empty(num_heads, length, length)
+    for h in range(1, num_heads + 1):
+        for i in range(length):
+            for j in range(length):
+                bias[h - 1, i, j] = -(2 ** (-8 * h / num_heads)) * abs(i - j)
+    return bias
+
+
+def alibi_bias(slopes: Tensor, length: int) -> Tensor:
+    """-slope |i - j|, added to the score of query i and key j: slopes (H,) -> (H, T, T).
+
+    The paper's models look back alone; |i - j| is its form for a model that looks both ways.
+    """
+    place = torch.arange(length, device=slopes.device)
+    return -slopes[:, None, None] * (place[:, None] - place).abs()

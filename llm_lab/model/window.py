@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_lab.config import ModelConfig
-from llm_lab.model.block import FeedForward, draw_weights, gather_positions, layer_norm, require_short
+from llm_lab.model.block import draw_weights, gather_positions, make_feed_forward, make_norm, require_short
 
 PAD = 0  # the id of [PAD], which stands past the edges of a row
 
@@ -30,15 +30,13 @@ class WindowEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary_size, config.width)
-        self.embedding_norm = layer_norm(config.width)
+        self.embedding_norm = make_norm(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.join = nn.Linear((2 * config.window + 1) * config.width, config.width, bias=False)
-        self.norms = nn.ModuleList(layer_norm(config.width) for _ in range(config.num_layers))
-        self.layers = nn.ModuleList(
-            FeedForward(config.width, config.feed_forward_width) for _ in range(config.num_layers)
-        )
-        self.final_norm = layer_norm(config.width)
-        draw_weights(self, config.num_layers)
+        self.join = nn.Linear((2 * config.window + 1) * config.width, config.width, bias=config.biases)
+        self.norms = nn.ModuleList(make_norm(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(make_feed_forward(config) for _ in range(config.num_layers))
+        self.final_norm = make_norm(config)
+        draw_weights(self, config)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """ids (B, T) -> (B, T, E), or (B, K, E) at `positions` (B, K): only these are computed.

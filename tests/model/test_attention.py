@@ -1,5 +1,7 @@
 """Attention: the loops, the matrices and the kernel are one function, and that of other libraries."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +26,7 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 @st.composite
 def problems(draw):
-    """Query, key, value, and a mask that broadcasts to (B, H, T, S), or none; rows may be empty of sources."""
+    """Query, key, value, a mask and a bias that broadcast to (B, H, T, S), or none; rows may be empty of sources."""
     b, h, t, s = (draw(st.integers(1, 2)) for _ in range(4))
     t, s = t + draw(st.integers(0, 3)), s + draw(st.integers(0, 3))
     width, value_width = draw(st.integers(1, 5)), draw(st.integers(1, 5))
@@ -47,7 +49,9 @@ def problems(draw):
     shape = draw(st.sampled_from([*shapes, None]))
     share = draw(st.sampled_from([0.0, 0.3, 0.7, 1.0]))
     mask = None if shape is None else torch.rand(shape, generator=generator) < share
-    return made, mask
+    bias_shape = draw(st.sampled_from([(h, t, s), *shapes, None]))
+    bias = None if bias_shape is None else 2 * torch.randn(bias_shape, generator=generator, dtype=dtype)
+    return made, mask, bias
 
 
 def close(a, b, dtype):
@@ -59,11 +63,11 @@ def close(a, b, dtype):
 @settings(max_examples=40)
 @given(problems())
 def test_the_ladder_is_one_function_forward_and_backward(problem):
-    (query, key, value), mask = problem
+    (query, key, value), mask, bias = problem
     outputs, gradients = {}, {}
     for name, function in LADDER.items():
-        inputs = [x.clone().requires_grad_() for x in (query, key, value)]
-        outputs[name] = function(*inputs, mask)
+        inputs = [x.clone().requires_grad_() for x in (query, key, value, bias) if x is not None]
+        outputs[name] = function(*inputs[:3], mask, *inputs[3:])
         weights = torch.linspace(-1, 1, outputs[name].numel(), dtype=query.dtype).view_as(outputs[name])
         loss = (outputs[name] * weights).sum()
         if loss.requires_grad:  # nothing may be attended to: the loops never touch the inputs
@@ -80,16 +84,16 @@ def test_the_ladder_is_one_function_forward_and_backward(problem):
 @settings(max_examples=25)
 @given(problems())
 def test_a_query_that_may_attend_to_nothing_yields_zeros(problem):
-    (query, key, value), mask = problem
+    (query, key, value), mask, bias = problem
     if mask is None:
         return
     full = mask.expand(*query.shape[:3], key.shape[2])
     empty = ~full.any(dim=-1)
-    weights = attention_weights(query, key, mask)
+    weights = attention_weights(query, key, mask, bias)
     assert torch.allclose(weights.sum(dim=-1), (~empty).to(query.dtype), atol=1e-5)
     assert (weights[~full] == 0).all()
     for function in LADDER.values():
-        assert (function(query, key, value, mask)[empty] == 0).all()
+        assert (function(query, key, value, mask, bias)[empty] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["batched", "fused", "chosen"])
@@ -98,7 +102,8 @@ def test_empty_rows_stay_finite_in_every_format(name, dtype):
     query, key, value = (100 * torch.randn(3, 2, 2, 5, 8)).to(dtype)
     query, key, value = (x.requires_grad_() for x in (query, key, value))
     mask = torch.tensor([True, True, False, False, False])[:, None].expand(5, 5)
-    output = LADDER[name](query, key, value, mask)
+    bias = -torch.arange(5.0).expand(2, 5, 5).to(dtype)
+    output = LADDER[name](query, key, value, mask, bias)
     output.sum().backward()
     assert (output[:, :, 2:] == 0).all() and output.isfinite().all()
     assert all(x.grad.isfinite().all() for x in (query, key, value))
@@ -119,6 +124,26 @@ def test_equal_scores_give_the_mean_and_a_large_score_takes_all(name):
     key = zero.clone()
     key[0, 0, 2, 0] = 5
     assert torch.allclose(LADDER[name](query, key, value), value[:, :, 2:3].expand_as(value))
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_a_bias_multiplies_the_shares(name):
+    """Equal scores, and a bias of log 3 on one of two sources: it gets 3 of 4 parts."""
+    zero = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
+    value = torch.tensor([[[[1.0], [5.0]]]], dtype=torch.float64)
+    bias = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
+    found = LADDER[name](zero, zero.expand(1, 1, 2, 2), value, None, bias)
+    assert found.item() == pytest.approx(1 / 4 * 1 + 3 / 4 * 5, abs=1e-12)
+
+
+def test_a_bias_that_asks_for_no_gradient_takes_the_same_kernels():
+    """What a model does: the bias is a constant, in the precision of the weights, masks or none."""
+    query, key, value = torch.randn(3, 2, 4, 6, 8)
+    bias, mask = -torch.rand(4, 6, 6), torch.rand(2, 1, 1, 6) < 0.5
+    for allowed in (None, mask):
+        expected = attention_loops(query, key, value, allowed, bias)
+        for function in LADDER.values():
+            close(function(query, key, value, allowed, bias), expected, torch.float32)
 
 
 def test_the_choice_is_plain_products_for_short_bf16_rows_on_a_cpu(monkeypatch):
@@ -166,6 +191,21 @@ def test_weights_are_those_of_pytorch_and_explain_the_output(ours):
     assert torch.allclose(weights, theirs, rtol=0, atol=1e-12)
     mixed = torch.einsum("bhts,bshd->bthd", weights, ours.value(x).unflatten(-1, (3, 4))).flatten(2)
     assert torch.allclose(ours.output(mixed), ours(x, x, keep[:, None, None]), rtol=0, atol=1e-12)
+
+
+def test_a_head_with_biases_and_a_bias_is_pytorchs():
+    """`nn.MultiheadAttention` with biases in its layers; a float mask there is added to the scores."""
+    ours = MultiHeadAttention(12, 3, biases=True).double()
+    theirs = torch.nn.MultiheadAttention(12, 3, batch_first=True).double()
+    with torch.no_grad():
+        for kind in ("weight", "bias"):
+            stacked = torch.cat([getattr(part, kind) for part in (ours.query, ours.key, ours.value)])
+            getattr(theirs, f"in_proj_{kind}").copy_(stacked)
+            getattr(theirs.out_proj, kind).copy_(getattr(ours.output, kind))
+    x, bias = torch.randn(2, 5, 12).double(), torch.randn(3, 5, 5).double()
+    expected, weights = theirs(x, x, x, attn_mask=bias.repeat(2, 1, 1), average_attn_weights=False)
+    assert torch.allclose(ours(x, x, bias=bias), expected, rtol=0, atol=1e-12)
+    assert torch.allclose(ours.weights(x, bias=bias), weights, rtol=0, atol=1e-12)
 
 
 def test_rotated_heads_see_distances_only(ours):

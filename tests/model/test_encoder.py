@@ -1,13 +1,17 @@
-"""The encoder: transformers' ModernBERT with the same weights, and its own sparse path against the dense one."""
+"""The encoder: transformers' ModernBERT with the same weights, and its own sparse path against the dense one.
+
+BERT with the same weights: tests/test_huggingface.py.
+"""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_lab.config import SIZES, ModelConfig
+from llm_lab.config import BERT_SHAPE, SIZES, ModelConfig
 from llm_lab.model.encoder import Encoder
 from llm_lab.model.heads import MaskedLanguageModel
 from tests.model.twin import in_fp64, modern_bert  # noqa: F401 (a fixture)
@@ -73,18 +77,25 @@ def test_gradients_equal_those_of_transformers():
         assert torch.allclose(our.grad, their.grad, rtol=0, atol=1e-10 * float(their.grad.abs().max()) + 1e-14)
 
 
-@settings(max_examples=12)
+CHOICES = {
+    "positions": ["rotary", "learned", "sinusoidal", "alibi", "none"],
+    "norm_place": ["pre", "post"],
+    "norm_kind": ["layer", "rms"],
+    "feed_forward": ["geglu", "gelu"],
+    "biases": [False, True],
+}
+
+
+@settings(max_examples=25)
 @given(
-    st.sampled_from(["rotary", "learned", "sinusoidal", "none"]),
+    st.fixed_dictionaries({name: st.sampled_from(kinds) for name, kinds in CHOICES.items()}),
     st.integers(1, 3),
     st.integers(1, 9),
     st.booleans(),
     st.integers(0, 10**6),
 )
-def test_the_sparse_path_equals_the_dense_one_forward_and_backward(positions, layers, length, padded, seed):
-    config = ModelConfig(
-        vocabulary_size=31, width=8, num_layers=layers, num_heads=2, feed_forward_width=12, positions=positions
-    )
+def test_the_sparse_path_equals_the_dense_one_forward_and_backward(choices, layers, length, padded, seed):
+    config = ModelConfig(vocabulary_size=31, width=8, num_layers=layers, num_heads=2, feed_forward_width=12, **choices)
     model = random_model(config, seed=seed)
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, 31, (3, length), generator=draw)
@@ -103,7 +114,57 @@ def test_the_sparse_path_equals_the_dense_one_forward_and_backward(positions, la
         assert torch.allclose(one, other, rtol=0, atol=1e-10 * max(1.0, float(other.abs().max())))
 
 
-@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal"])
+def test_alibi_lowers_the_scores_of_far_tokens_in_every_layer():
+    """With all scores equal a token looks at distance d with a share of exp(-slope d), in maps and in output."""
+    config = ModelConfig(
+        vocabulary_size=31, width=8, num_layers=2, num_heads=2, feed_forward_width=12, positions="alibi"
+    )
+    model = random_model(config)
+    with torch.no_grad():
+        for block in model.encoder.blocks:
+            block.attention.query.weight.zero_()
+    ids, mask = torch.randint(5, 31, (2, 7)), torch.tensor([[True] * 7, [True] * 5 + [False] * 2])
+    distance = (torch.arange(7)[:, None] - torch.arange(7)).abs().double()
+    shares = torch.stack([(-slope * distance).exp() for slope in (1 / 16, 1 / 256)]) * mask[:, None, None, :]
+    expected = shares / shares.sum(dim=-1, keepdim=True)  # (B, H, T, T)
+    maps = model.encoder.attention_maps(ids, mask)
+    assert torch.allclose(maps, expected.expand(2, *expected.shape), rtol=0, atol=1e-12)
+    block = model.encoder.blocks[0]
+    x = model.encoder.embed(ids)
+    mixed = torch.einsum("bhts,bshd->bthd", expected, block.attention.value(x).unflatten(-1, (2, 4))).flatten(2)
+    middle = x + block.attention.output(mixed)
+    by_hand = middle + block.feed_forward(block.feed_forward_norm(middle))
+    found = block(x, mask[:, None, None], bias=model.encoder.bias(7))
+    assert torch.allclose(found, by_hand, rtol=0, atol=1e-12)
+    whole = model.encoder.final_norm(model.encoder.blocks[1](by_hand, mask[:, None, None], bias=model.encoder.bias(7)))
+    assert torch.allclose(model.encoder(ids, mask), whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("choice", ["alibi", "post", "rms", "gelu", "biases"])
+def test_a_choice_trains_under_autocast_and_pads_as_the_default_does(choice):
+    changes = {
+        "alibi": {"positions": "alibi"},
+        "post": {"norm_place": "post"},
+        "rms": {"norm_kind": "rms"},
+        "gelu": {"feed_forward": "gelu"},
+        "biases": {"biases": True},
+    }
+    model = random_model(replace(SHAPES["three layers"], **changes[choice]), torch.float32, scale=0.1)
+    ids, mask = torch.randint(5, 203, (2, 9)), torch.tensor([[True] * 9, [True] * 6 + [False] * 3])
+    assert torch.allclose(model(ids, mask)[1, :6], model(ids[1:, :6])[0], rtol=0, atol=1e-5)
+    positions, targets = torch.tensor([[0, 8], [2, 5]]), torch.tensor([[7, 8], [9, 10]])
+    precise = model.loss_sum(ids, positions, targets, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss_sum(ids, positions, targets, mask)
+    loss.backward()
+    assert loss.item() == pytest.approx(precise.item(), rel=0.02)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        # A bias of the keys adds the same to all scores of a query: softmax doesn't see it.
+        assert (parameter.grad != 0).any() or name.endswith("key.bias"), name
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal", "alibi"])
 def test_order_matters_with_positions_and_does_not_without(positions):
     ids = torch.tensor([[5, 9, 7, 7, 12, 6]])
     order = torch.tensor([3, 0, 5, 2, 4, 1])
@@ -153,6 +214,18 @@ def test_weights_start_with_the_published_spread():
             assert abs(parameter.mean().item()) < 5e-4
         else:
             assert (parameter == 1).all()
+
+
+def test_post_norm_weights_start_with_one_spread_and_biases_at_zero():
+    """BERT's start: no part of a post-norm stream is written to without a norm after it."""
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(replace(SIZES["small"].model, **BERT_SHAPE))
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.03), name
+        else:
+            assert (parameter == (1 if name.endswith("norm.weight") else 0)).all(), name
+    assert isinstance(model.encoder.final_norm, torch.nn.Identity)
 
 
 def test_attention_maps_are_those_of_transformers():

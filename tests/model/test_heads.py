@@ -134,7 +134,8 @@ def test_the_loss_of_padded_rows_is_that_of_the_rows_alone(architecture):
     alone = [model.loss_sum(ids[i : i + 1, :n], positions[i : i + 1], targets[i : i + 1]) for i, n in ((0, 7), (1, 4))]
     padded = model.loss_sum(ids, positions, targets, mask)
     assert torch.allclose(padded, sum(alone), rtol=1e-12)
-    assert not torch.allclose(padded, model.loss_sum(ids, positions, targets), rtol=1e-9)
+    blind = architecture in ("rnn", "lstm")  # they never see what is to the right, padding or not
+    assert torch.allclose(padded, model.loss_sum(ids, positions, targets), rtol=1e-9) == blind
 
 
 def test_under_autocast_the_loss_and_the_gradients_of_weights_stay_in_fp32():

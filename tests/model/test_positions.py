@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
-from llm_lab.model.positions import AddedPositions, rotary_table, rotate, rotate_loops, sinusoidal_table
+from llm_lab.model.positions import (
+    AddedPositions,
+    alibi_bias,
+    alibi_loops,
+    alibi_slopes,
+    rotary_table,
+    rotate,
+    rotate_loops,
+    sinusoidal_table,
+)
 
 
 def tables(length, width):
@@ -93,3 +102,30 @@ def test_a_table_for_each_row_turns_chosen_positions():
     picked = torch.stack([x[b, :, chosen[b]] for b in range(2)])
     whole = torch.stack([rotate(x, cosine, sine)[b, :, chosen[b]] for b in range(2)])
     assert torch.equal(rotate(picked, cosine[chosen][:, None], sine[chosen][:, None]), whole)
+
+
+def test_the_slopes_are_the_published_ones():
+    """Section 3 of arXiv 2108.12409: 1/2, 1/4, .. 1/256 with 8 heads; with 16 the roots of 1/2 between them."""
+    assert alibi_slopes(8).tolist() == [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
+    sixteen = alibi_slopes(16)
+    assert torch.equal(sixteen[1::2], alibi_slopes(8))
+    assert sixteen[0].item() == pytest.approx(math.sqrt(1 / 2), rel=1e-6)
+
+
+@given(st.integers(1, 12), st.integers(1, 9))
+def test_the_ladder_of_biases_is_one(heads, length):
+    bias = alibi_bias(alibi_slopes(heads), length)
+    assert bias.shape == (heads, length, length)
+    assert torch.allclose(bias, alibi_loops(heads, length), rtol=1e-5, atol=0)
+
+
+def test_the_bias_number_by_number():
+    """Two heads have the slopes 1/16 and 1/256: small enough to check by hand."""
+    first = torch.tensor([[0.0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [3, 2, 1, 0]])
+    assert torch.equal(alibi_bias(alibi_slopes(2), 4), torch.stack((-first / 16, -first / 256)))
+    assert torch.equal(alibi_loops(2, 4), torch.stack((-first / 16, -first / 256)))
+
+
+def test_a_longer_row_continues_the_bias_of_a_shorter_one():
+    slopes = alibi_slopes(4)
+    assert torch.equal(alibi_bias(slopes, 30)[:, 10:17, 10:17], alibi_bias(slopes, 7))

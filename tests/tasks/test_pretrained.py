@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from llm_lab import home
-from llm_lab.config import ModelConfig
+from llm_lab.config import BERT_SHAPE, ModelConfig
 from llm_lab.model.heads import MaskedLanguageModel
 from llm_lab.tasks.pretrained import Pretrained, PretrainedError, load_pretrained, save_pretrained
 from llm_lab.text.tokenizer import train_tokenizer
@@ -43,9 +43,18 @@ def test_what_was_saved_comes_back(pretrained, folder):
     assert torch.equal(again.model(ids), pretrained.model.eval()(ids))
 
 
-@pytest.mark.parametrize("architecture", ["transformer", "bilstm", "window"])
-def test_every_architecture_comes_back(pretrained, tmp_path, architecture):
-    model = MaskedLanguageModel(replace(pretrained.model.config, architecture=architecture, window=3)).eval()
+@pytest.mark.parametrize(
+    "choices",
+    [
+        *({"architecture": name} for name in ("transformer", "rnn", "lstm", "bilstm")),
+        {"architecture": "window", "window": 3},
+        {"positions": "alibi", "norm_kind": "rms"},
+        BERT_SHAPE,
+    ],
+    ids=str,
+)
+def test_every_architecture_comes_back(pretrained, tmp_path, choices):
+    model = MaskedLanguageModel(replace(pretrained.model.config, **choices)).eval()
     save_pretrained(tmp_path, Pretrained(model, pretrained.tokenizer))
     again = load_pretrained(tmp_path).model
     assert again.config == model.config
@@ -56,7 +65,9 @@ def test_every_architecture_comes_back(pretrained, tmp_path, architecture):
 def test_a_config_from_before_there_were_architectures_is_a_transformer(pretrained, folder):
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    del config["model"]["architecture"], config["model"]["window"]
+    newer = "architecture window convolution norm_place norm_kind norm_epsilon feed_forward biases"
+    for name in newer.split():
+        del config["model"][name]
     path.write_text(json.dumps(config))
     assert load_pretrained(folder).model.config == pretrained.model.config
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 
 import pytest
@@ -156,6 +157,18 @@ def test_a_run_is_resumed_with_its_own_settings_alone(run, tiny_dataset, change,
     choices = {"model": MODEL, "train": TRAIN, "masking": MASKING, **change}
     with pytest.raises(RunError, match=words):
         start(tiny_dataset, run.folder, resume=True, **choices)
+
+
+def test_a_run_from_before_a_setting_was_there_is_resumed_with_its_default(run, tiny_dataset, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    for name in ("norm_place", "norm_kind", "norm_epsilon", "feed_forward", "biases"):
+        del record["model"][name]
+    path.write_text(json.dumps(record))
+    assert len(start(tiny_dataset, tmp_path / "run", train=TRAIN, resume=True).records) == 120
+    with pytest.raises(RunError, match="was started with norm_place 'pre', not 'post'"):
+        start(tiny_dataset, tmp_path / "run", replace(MODEL, norm_place="post"), train=TRAIN, resume=True)
 
 
 def test_a_run_is_resumed_on_its_own_text_and_tokenizer_alone(run, tiny_dataset):
