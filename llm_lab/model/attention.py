@@ -122,7 +122,7 @@ class MultiHeadAttention(nn.Module):
         `rotary` are the sources' tables; `query_rotary` the queries', where they differ. `bias` is added to the scores.
         """
         query, key = self._queries_and_keys(x, source, rotary, query_rotary)
-        mixed = attention(query, key, self._heads(self.value(source)), mask, _in_format(query, bias))
+        mixed = attention(query, key, self._heads(self.value(source)), mask, bias)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def weights(
@@ -130,12 +130,8 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """The attention maps of x (B, T, E) on itself, (B, H, T, T)."""
         query, key = self._queries_and_keys(x, x, rotary, None)
-        return attention_weights(query, key, mask, _in_format(query, bias))
+        return attention_weights(query, key, mask, bias)
 
 
 def _as(like: Tensor, rotary: Rotary) -> Rotary:
     return rotary[0].to(like.dtype), rotary[1].to(like.dtype)
-
-
-def _in_format(like: Tensor, bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.to(like.dtype)
