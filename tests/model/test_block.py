@@ -61,6 +61,12 @@ def test_rms_norm_is_the_formula():
     assert [name for name, _ in norm.named_parameters()] == ["weight"]
 
 
+def test_rms_norm_stays_in_the_precision_of_its_weights_as_layer_norm_does_under_autocast():
+    norm, x = make_norm(replace(CONFIG, norm_kind="rms")), torch.randn(2, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm(x), norm(x.float())) and norm(x).dtype == torch.float32
+
+
 def test_epsilon_and_bias_of_the_norm_are_those_of_the_config():
     norm = make_norm(replace(CONFIG, biases=True, norm_epsilon=0.5)).double()
     nn.init.normal_(norm.bias)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_lab.config import BERT_SHAPE, SIZES, ModelConfig
+from llm_lab.model.attention import SHORT_ROW
 from llm_lab.model.encoder import Encoder
 from llm_lab.model.heads import MaskedLanguageModel
 from tests.model.twin import in_fp64, modern_bert  # noqa: F401 (a fixture)
@@ -138,6 +139,27 @@ def test_alibi_lowers_the_scores_of_far_tokens_in_every_layer():
     assert torch.allclose(found, by_hand, rtol=0, atol=1e-12)
     whole = model.encoder.final_norm(model.encoder.blocks[1](by_hand, mask[:, None, None], bias=model.encoder.bias(7)))
     assert torch.allclose(model.encoder(ids, mask), whole, rtol=0, atol=1e-12)
+
+
+def test_the_maps_of_a_later_layer_are_those_of_what_reaches_it():
+    encoder = random_model(replace(SHAPES["three layers"], positions="alibi", norm_place="post")).encoder
+    ids = torch.randint(5, 203, (2, 9))
+    x, bias = encoder.embed(ids), encoder.bias(9)
+    for block, maps in zip(encoder.blocks, encoder.attention_maps(ids), strict=True):
+        assert torch.allclose(block.attention.weights(x, bias=bias), maps, rtol=0, atol=1e-12)
+        x = block(x, bias=bias)
+
+
+@pytest.mark.parametrize("length", [9, SHORT_ROW + 1])
+@pytest.mark.parametrize("padded", [False, True])
+def test_alibi_under_autocast_is_nearly_the_precise_one(length, padded):
+    """Short rows and long ones go through different kernels."""
+    model = random_model(replace(SHAPES["one layer"], positions="alibi"), torch.float32, scale=0.1)
+    ids, mask = torch.randint(5, 61, (2, length)), right_padding(2, length) if padded else None
+    precise = model(ids, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(ids, mask)
+    assert torch.allclose(rounded.float(), precise, rtol=0, atol=0.03 * float(precise.detach().abs().max()))
 
 
 @pytest.mark.parametrize("choice", ["alibi", "post", "rms", "gelu", "biases"])
