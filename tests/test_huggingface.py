@@ -278,3 +278,10 @@ def test_options_go_to_the_twins_configuration():
     assert theirs.config.type_vocab_size == 3
     assert (theirs.bert.embeddings.token_type_embeddings.weight == 0).all()
     assert modern_bert(random_model(CONFIG), "eager").config._attn_implementation == "eager"
+
+
+def test_berts_shape_is_that_of_their_default_bert():
+    theirs = BertForMaskedLM(BertConfig(**TINY))
+    config = from_transformers(theirs).config
+    assert {name: getattr(config, name) for name in BERT_SHAPE} == BERT_SHAPE
+    assert BERT_SHAPE["norm_epsilon"] == BertConfig().layer_norm_eps == 1e-12
