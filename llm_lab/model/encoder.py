@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llm_lab.config import ModelConfig
 from llm_lab.model.attention import Rotary
-from llm_lab.model.block import Block, draw_weights, make_norm, require_short
+from llm_lab.model.block import INITIAL_STD, Block, draw_weights, make_norm, require_short
 from llm_lab.model.positions import AddedPositions, alibi_bias, alibi_slopes, rotary_table
 
 
@@ -25,8 +25,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary_size, config.width)
-        added = config.positions in ("learned", "sinusoidal")
-        self.added = AddedPositions(config.positions, config.max_length, config.width) if added else nn.Identity()
+        self.added: nn.Module = nn.Identity()
+        if config.positions in ("learned", "sinusoidal"):
+            self.added = AddedPositions(config.positions, config.max_length, config.width, INITIAL_STD)
         self.embedding_norm = make_norm(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, first=i == 0) for i in range(config.num_layers))

@@ -23,15 +23,20 @@ def sinusoidal_table(length: int, width: int) -> Tensor:
 
 
 class AddedPositions(nn.Module):
-    """A vector a position, added to the embeddings: a table that is learned, or the fixed sinusoidal one."""
+    """A vector a position, added to the embeddings: a table that is learned, or the fixed sinusoidal one.
 
-    def __init__(self, kind: str, max_length: int, width: int):
+    Both have the size `std` at the start, that of the fresh embeddings: waves of height 1 would be 35 times as large
+    as embeddings of 0.02, and drown the words. (The first Transformer enlarged its embeddings by sqrt(E) instead.)
+    """
+
+    def __init__(self, kind: str, max_length: int, width: int, std: float):
         super().__init__()
         if kind == "learned":
             self.table = nn.Parameter(torch.zeros(max_length, width))
-            nn.init.normal_(self.table, std=0.02)
+            nn.init.normal_(self.table, std=std)
         else:
-            self.register_buffer("table", sinusoidal_table(max_length, width), persistent=False)
+            table = std * 2**0.5 * sinusoidal_table(max_length, width)  # a wave's mean square is 1/2
+            self.register_buffer("table", table, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) -> (B, T, E)."""

@@ -48,14 +48,13 @@ def test_sinusoids_of_equal_distance_have_equal_products():
 @pytest.mark.parametrize("kind", ["learned", "sinusoidal"])
 def test_added_positions_add_their_table(kind):
     torch.manual_seed(0)
-    added = AddedPositions(kind, 12, 8)
+    added = AddedPositions(kind, 12, 8, std=0.02)
     x = torch.randn(3, 7, 8)
     assert torch.equal(added(x), x + added.table[:7])
     assert (sum(p.numel() for p in added.parameters()) == 12 * 8) == (kind == "learned")
+    assert added.table.square().mean().sqrt().item() == pytest.approx(0.02, rel=0.3)
     if kind == "sinusoidal":
-        assert torch.equal(added.table, sinusoidal_table(12, 8)) and not added.state_dict()
-    else:
-        assert added.table.std().item() == pytest.approx(0.02, rel=0.3)
+        assert torch.allclose(added.table, 0.02 * 2**0.5 * sinusoidal_table(12, 8)) and not added.state_dict()
 
 
 @pytest.mark.parametrize("width", [2, 6, 64])
