@@ -184,13 +184,15 @@ def test_chosen_positions_equal_the_dense_block(rotary, biased, place):
     assert torch.allclose(block(x, mask, tables, positions, bias), dense, rtol=0, atol=1e-12)
 
 
-def test_dropout_drops_both_branches_and_never_the_stream():
-    """With nearly everything dropped the block is the identity."""
+@pytest.mark.parametrize("place", ["pre", "post"])
+def test_dropout_drops_both_branches_and_never_the_stream(place):
+    """With nearly everything dropped the block is the identity, or with post-norm its two norms."""
     torch.manual_seed(0)
-    block = Block(ModelConfig(vocabulary_size=31, width=8, num_heads=2, num_layers=2, dropout=0.9999)).train()
-    x = torch.randn(2, 5, 8)
-    assert torch.equal(block(x), x)
-    assert not torch.allclose(block.eval()(x), x)
+    config = ModelConfig(vocabulary_size=31, width=8, num_heads=2, num_layers=2, dropout=0.9999, norm_place=place)
+    block, x = Block(config).train().double(), torch.randn(2, 5, 8).double()
+    stream = x if place == "pre" else normalised(normalised(x, 1), 1)
+    assert torch.allclose(block(x), stream, rtol=0, atol=1e-12)
+    assert not torch.allclose(block.eval()(x), stream, rtol=0, atol=1e-6)
 
 
 def test_the_short_convolution_is_the_formula():

@@ -238,6 +238,14 @@ def test_weights_start_with_the_published_spread():
             assert (parameter == 1).all()
 
 
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+def test_added_positions_start_as_large_as_the_embeddings(positions):
+    torch.manual_seed(0)
+    encoder = Encoder(replace(SIZES["small"].model, positions=positions))
+    waves, words = (table.square().mean().sqrt().item() for table in (encoder.added.table, encoder.embedding.weight))
+    assert waves == pytest.approx(words, rel=0.03)
+
+
 def test_post_norm_weights_start_with_one_spread_and_biases_at_zero():
     """BERT's start: no part of a post-norm stream is written to without a norm after it."""
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from llm_lab.config import ModelConfig
 from llm_lab.model.heads import MaskedLanguageModel, count_parameters
 from llm_lab.model.recurrent import RecurrentEncoder, RecurrentLayer, lstm_loops, reverse_rows, rnn_loops
+from tests.model.test_block import normalised
 from tests.model.test_encoder import random_model, right_padding
 
 CONFIG = ModelConfig(vocabulary_size=31, width=8, num_layers=2, num_heads=2, max_length=12, architecture="bilstm")
@@ -93,6 +94,16 @@ def test_padding_changes_no_word_and_gets_no_gradient(kind):
     assert (model.encoder.embedding.weight.grad[30] == 0).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_layer_reads_the_normalised_stream_and_adds_to_it(kind):
+    encoder, lengths = random_model(replace(CONFIG, architecture=kind)).encoder, torch.tensor([9, 4])
+    ids, mask = torch.randint(5, 31, (2, 9)), torch.arange(9) < lengths[:, None]
+    x = normalised(encoder.embedding.weight[ids], encoder.embedding_norm.weight)
+    x = x + encoder.layers[0](x, lengths)
+    x = x + encoder.layers[1](normalised(x, encoder.norms[1].weight), lengths)
+    assert torch.allclose(encoder(ids, mask), normalised(x, encoder.final_norm.weight), rtol=0, atol=1e-10)
+
+
 def test_a_full_mask_is_no_mask():
     encoder, ids = random_model(CONFIG).encoder, torch.randint(5, 31, (3, 9))
     assert torch.equal(encoder(ids, torch.ones(3, 9, dtype=torch.bool)), encoder(ids))
@@ -162,6 +173,12 @@ def test_forget_gates_start_open(kind, count):
         assert (gates[1] == 1).all() and all((gate.abs() < 1).all() for gate in (gates[0], gates[2], gates[3]))
 
 
+def test_embeddings_start_with_the_published_spread():
+    torch.manual_seed(0)
+    encoder = RecurrentEncoder(replace(CONFIG, vocabulary_size=500, width=64))
+    assert encoder.embedding.weight.std().item() == pytest.approx(0.02, rel=0.03)
+
+
 def test_a_row_of_padding_alone_is_finite():
     model = random_model(CONFIG)
     logits = model(torch.randint(5, 31, (2, 5)), torch.tensor([[True] * 5, [False] * 5]))
@@ -196,6 +213,14 @@ def test_dropout_acts_on_the_embeddings_and_on_what_each_layer_adds():
     encoder.dropout.register_forward_hook(lambda module, given, found: dropped.append(tuple(found.shape)))
     encoder(torch.randint(5, 31, (2, 6)))
     assert dropped == [(2, 6, 8), (2, 6, 8), (2, 6, 8)]
+
+
+def test_dropout_never_drops_the_stream():
+    """With everything dropped that the layers add, the embeddings are left."""
+    encoder, ids, calls = random_model(CONFIG).encoder, torch.randint(5, 31, (2, 6)), iter([1.0, 0.0, 0.0])
+    encoder.dropout.register_forward_hook(lambda module, given, found: found * next(calls))
+    embedded = normalised(encoder.embedding.weight[ids], encoder.embedding_norm.weight)
+    assert torch.allclose(encoder(ids), normalised(embedded, encoder.final_norm.weight), rtol=0, atol=1e-10)
 
 
 def test_under_autocast_the_gradients_of_weights_stay_in_fp32():

@@ -118,3 +118,21 @@ def test_dropout_acts_on_the_embeddings_and_on_what_each_layer_adds():
     encoder.dropout.register_forward_hook(lambda module, given, found: dropped.append(tuple(found.shape)))
     encoder(torch.randint(5, 31, (2, 6)))
     assert dropped == [(2, 6, 5, 8), (2, 6, 8), (2, 6, 8)]
+
+
+def test_dropout_never_drops_the_stream():
+    """With everything dropped that the layers add, the joined embeddings are left."""
+    encoder, ids, calls = random_model(CONFIG).encoder, torch.randint(5, 31, (2, 6)), iter([1.0, 0.0, 0.0])
+    encoder.dropout.register_forward_hook(lambda module, given, found: found * next(calls))
+    joined = encoder.join(encoder.embedding_norm(encoder.embedding(windows(ids, CONFIG.window))).flatten(2))
+    assert torch.allclose(encoder(ids), encoder.final_norm(joined), rtol=0, atol=1e-12)
+
+
+def test_weights_start_with_the_transformers_spread():
+    """0.02, and smaller by sqrt(2 layers) where a layer writes into the stream."""
+    torch.manual_seed(0)
+    encoder = WindowEncoder(replace(CONFIG, vocabulary_size=500, width=64, feed_forward_width=128))
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim == 2:
+            expected = 0.02 / (2 if name.endswith("down.weight") else 1)  # two layers
+            assert parameter.std().item() == pytest.approx(expected, rel=0.03), name
