@@ -1,11 +1,11 @@
 """Turn a finished run into the checkpoint that comes with the course, with its card.
 
-    python -m llm_lab pretrain --corpus docs --size tiny --steps 8000 --evaluate-every 500 \\
-        --checkpoint-every 500 --out runs/docs-tiny
-    python tools/ship_checkpoint.py runs/docs-tiny
+    python -m llm_lab pretrain --corpus docs --size small --dropout 0.1 --steps 9000 --evaluate-every 500 \\
+        --checkpoint-every 250 --out runs/docs-small
+    python tools/ship_checkpoint.py runs/docs-small --size small
 
-Writes data/models/docs-tiny: weights in fp16, tokenizer, config, the curve (curve.jsonl) and the card (README.md). The
-numbers of the card are measured here, on the weights as they are shipped.
+Writes data/models/NAME, after the name of the run's folder: weights in fp16, tokenizer, config, the curve (curve.jsonl)
+and the card (README.md). The numbers of the card are measured here, on the weights as they are shipped.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from llm_lab.config import SIZES
 from llm_lab.home import write_atomically
 from llm_lab.tasks.masked_language_model import fill
 from llm_lab.tasks.pretrained import Pretrained, load_pretrained, save_pretrained
@@ -28,11 +29,11 @@ from llm_lab.text.corpus import build_corpus
 from llm_lab.text.dataset import prepare
 from llm_lab.train.loop import Record, read_metrics
 
-TARGET = ROOT / "data" / "models" / "docs-tiny"
+MODELS = ROOT / "data" / "models"
 POINTS = 120  # of the curve
 
 CARD = """\
-# docs-tiny: a small masked language model of documentation English
+# {name}: a small masked language model of documentation English
 
 {parameters:,} parameters: an encoder of {layers} layers, {width} wide, with {heads} heads, rotary positions and GeGLU,
 and a lowercase WordPiece vocabulary of {vocabulary:,}. Lessons use it when you have no run of your own. Weights are
@@ -40,9 +41,9 @@ stored in fp16.
 
 ## How it was made
 
-    python -m llm_lab pretrain --corpus docs --size tiny --steps {steps} --evaluate-every {every} \\
-        --checkpoint-every {kept} --out runs/docs-tiny
-    python tools/ship_checkpoint.py runs/docs-tiny
+    python -m llm_lab pretrain --corpus docs --size {size} --dropout {dropout} --steps {steps} \\
+        --evaluate-every {every} --checkpoint-every {kept} --out runs/{name}
+    python tools/ship_checkpoint.py runs/{name} --size {size}
 
 {steps:,} steps of {rows} rows of {length} tokens, {rate:.0%} of the tokens hidden, in {minutes:.0f} minutes of training
 on a CPU that did other work, too ({precision}), seed {seed}. The data: {words:,} words of documentation, SHA-256
@@ -93,7 +94,9 @@ def licence_of(package: str) -> str:
     return stated[:120] or "see the package"
 
 
-def write_card(pretrained: Pretrained, measured: Mapping[str, float], records: list[Record]) -> None:
+def write_card(
+    target: Path, size: str, pretrained: Pretrained, measured: Mapping[str, float], records: list[Record]
+) -> None:
     """Write the card from the run's record and what was measured."""
     record, model = pretrained.record, pretrained.model
     sentences = (
@@ -105,6 +108,9 @@ def write_card(pretrained: Pretrained, measured: Mapping[str, float], records: l
     filled = {s: ", ".join(g.word for g in fill(model, pretrained.tokenizer, s, top=3)[0]) for s in sentences}
     names = [name for name in measured if name != "targets"]
     card = CARD.format(
+        name=target.name,
+        size=size,
+        dropout=model.config.dropout,
         parameters=sum(p.numel() for p in model.parameters()),
         layers=model.config.num_layers,
         width=model.config.width,
@@ -127,17 +133,19 @@ def write_card(pretrained: Pretrained, measured: Mapping[str, float], records: l
         blanks="\n".join(f"| {sentence} | {words} |" for sentence, words in filled.items()),
         packages="\n".join(f"| {p} | {v} | {licence_of(p)} |" for p, v in record["corpus"]["versions"].items()),
     )
-    write_atomically(TARGET / "README.md", card.encode())
+    write_atomically(target / "README.md", card.encode())
 
 
 def main() -> int:
     """Ship the run that is named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--size", choices=SIZES, required=True, help="the size that the run was started with")
     options = parser.parse_args()
+    target = MODELS / options.run.resolve().name
     run = load_pretrained(options.run)
-    save_pretrained(TARGET, run, dtype=torch.float16)
-    shipped = load_pretrained(TARGET)  # the weights as fp16 keeps them
+    save_pretrained(target, run, dtype=torch.float16)
+    shipped = load_pretrained(target)  # the weights as fp16 keeps them
     corpus = build_corpus(run.record["corpus"]["name"])
     if corpus.sha != run.record["corpus"]["sha"]:
         sys.exit(
@@ -145,13 +153,13 @@ def main() -> int:
         )
     measured = evaluate(shipped, prepare(corpus, 0, run.record["train"]["row_length"], shipped.tokenizer))
     shipped.record["result"] = measured
-    save_pretrained(TARGET, shipped, dtype=torch.float16)
+    save_pretrained(target, shipped, dtype=torch.float16)
     records = read_metrics(options.run / "metrics.jsonl")
     kept = [r for i, r in enumerate(records) if i % (len(records) // POINTS + 1) == 0 or "held_out_loss" in r]
-    write_atomically(TARGET / "curve.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
-    write_card(shipped, measured, records)
-    size = sum(path.stat().st_size for path in TARGET.iterdir()) / 1e6
-    print(f"{TARGET.relative_to(ROOT)}: {size:.1f} MB, " + json.dumps(measured))
+    write_atomically(target / "curve.jsonl", "".join(json.dumps(r) + "\n" for r in kept).encode())
+    write_card(target, options.size, shipped, measured, records)
+    megabytes = sum(path.stat().st_size for path in target.iterdir()) / 1e6
+    print(f"{target.relative_to(ROOT)}: {megabytes:.1f} MB, " + json.dumps(measured))
     return 0
 
 
