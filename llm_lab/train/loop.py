@@ -150,13 +150,18 @@ class Trainer:
         tokens = int(distributed.total(batch.num_tokens, self.device))
         return {"step": self.step, "loss": mean, "learning_rate": rate, "gradient_norm": norm, "tokens": tokens}, tokens
 
+    def factor(self) -> float:
+        """The share of the peak learning rate at the step under way."""
+        config = self.config
+        return learning_rate_factor(self.step, config.steps, config.warmup, config.decay)
+
     def _update(self) -> tuple[float, float]:
         """Clip, set the learning rate, move the weights. Returns the learning rate and the norm before clipping."""
         config = self.config
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip).item()
-        factor = learning_rate_factor(self.step, config.steps, config.warmup, config.decay)
+        factor = self.factor()
         self.optimizers.set_factor(factor)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
