@@ -80,7 +80,8 @@ def depth_of(graph: dict[str, set[str]]) -> tuple[int, list[str]]:
 
     The entry points __main__ and cli, which import everything, and the folders' __init__ files are not counted.
     """
-    entry = {f"{PACKAGE}.__main__", f"{PACKAGE}.cli", PACKAGE}
+    entry = {f"{PACKAGE}.__main__", f"{PACKAGE}.cli"}
+    entry |= {folder for folder in graph if any(module.startswith(f"{folder}.") for module in graph)}
 
     @cache
     def longest(module: str) -> tuple[str, ...]:
@@ -197,9 +198,7 @@ def test_a_leaf_imports_nothing_of_ours(tmp_path: Path) -> None:
 
 
 def test_a_cycle_is_found(tmp_path: Path) -> None:
-    graph = package_with(
-        tmp_path, {"text/a": "from llm_lab.text.b import x", "text/b": "from llm_lab.text.a import y"}
-    )
+    graph = package_with(tmp_path, {"text/a": "from llm_lab.text.b import x", "text/b": "from llm_lab.text.a import y"})
     with pytest.raises(CycleError):
         tuple(TopologicalSorter(graph).static_order())
 
@@ -208,6 +207,11 @@ def test_a_deep_chain_is_found(tmp_path: Path) -> None:
     files = {f"text/m{i}": f"from llm_lab.text.m{i + 1} import x" for i in range(DEPTH + 1)}
     depth, chain = depth_of(package_with(tmp_path, {**files, f"text/m{DEPTH + 1}": ""}))
     assert depth == DEPTH + 1 and len(chain) == DEPTH + 2
+
+
+def test_the_init_file_that_opens_a_folder_is_not_counted(tmp_path: Path) -> None:
+    files = {"text/__init__": "from llm_lab.text.a import x", "text/a": "from llm_lab.text.b import x", "text/b": ""}
+    assert depth_of(package_with(tmp_path, files)) == (1, ["llm_lab.text.a", "llm_lab.text.b"])
 
 
 def test_a_missing_docstring_is_found(tmp_path: Path) -> None:

@@ -1,41 +1,66 @@
-"""Are the batches what they should be? Letters: B batch, T tokens, K chosen positions."""
+"""Is what the batches hide, and what they show, as it should be? Letters: B batch, T tokens, K chosen positions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llm_lab.train.doctor.subject import IGNORED, Finding, Subject
+from llm_lab.train.doctor.subject import Finding, Subject, is_target
+from llm_lab.train.doctor.untouched import untouched
 
-ENOUGH_TARGETS, MOST_BATCHES = 25_000, 200  # what tells 81/10/9 from 80/10/10
-SURE = 4.5  # standard errors
+PURE_TARGETS, PURE_BATCHES = 10_000, 200
+MIXED_TARGETS, MIXED_BATCHES = 60_000, 600  # what tells 81, 10, 9 from 80, 10, 10
+FEWEST_TARGETS = 1000  # the mixture of fewer isn't judged
+BY_CHANCE = 1e-6  # how often a sound mixture is called wrong
 
 
 def examine_batches(subject: Subject) -> list[Finding]:
+    """Padding and its mask, the targets, and what stands in their place."""
     found: dict[str, str] = {}
     shown: list[Tensor] = []
     hidden: list[Tensor] = []
-    count = 0
-    for step in range(MOST_BATCHES):
-        batch = subject.stream.batch(step)
-        is_target = batch.targets != IGNORED
-        targets = batch.targets[is_target]
-        if len(targets) == 0:
-            found.setdefault(
-                "batch without a target",
-                f"batch {step} hides nothing, so its mean loss is 0 / 0: hide at least one word a row.",
-            )
-        shown.append(batch.inputs.gather(1, batch.positions)[is_target])
-        hidden.append(targets)
+    for step, (batch, new) in enumerate(_until_enough(subject, shown, hidden)):
+        if not is_target(batch).any() and "batch without a target" not in found and _spoils(subject, step):
+            sentence = f"batch {step} hides nothing, so its mean loss is 0 / 0: hide at least one word a row."
+            found["batch without a target"] = sentence
         _padding(subject, batch, found)
-        count += len(targets)
-        if count >= ENOUGH_TARGETS:
-            break
+        shown.append(batch.inputs.gather(1, batch.positions)[new])
+        hidden.append(batch.targets[new])
     _targets(subject, torch.cat(shown), torch.cat(hidden), found)
     return [Finding(*item) for item in found.items()]
+
+
+def _spoils(subject: Subject, step: int) -> bool:
+    """True if the loop can't take a batch without a target: a weight is no number after it."""
+    if subject.update is None:
+        return True
+    with untouched(subject):
+        subject.update(step)
+        return not all(torch.isfinite(p).all() for p in subject.model.parameters())
+
+
+def _until_enough(subject: Subject, shown: list[Tensor], hidden: list[Tensor]) -> Iterator[tuple[Any, Tensor]]:
+    """Batches, and where their targets stand in rows never seen before, (B, K): masks that repeat prove nothing new."""
+    rows: set[bytes] = set()
+    count, mixed = 0, False
+    for step in range(MIXED_BATCHES):
+        if count >= (MIXED_TARGETS if mixed else PURE_TARGETS) or (step >= PURE_BATCHES and not mixed):
+            return
+        batch = subject.stream.batch(step)
+        keys = [_key(*row, subject.pad_id) for row in zip(batch.inputs, batch.positions, batch.targets, strict=True)]
+        fresh = torch.tensor([key not in rows for key in keys])
+        rows.update(keys)
+        yield batch, is_target(batch) & fresh[:, None]
+        count += len(hidden[-1])
+        mixed = mixed or bool((shown[-1] != subject.mask_id).any())
+
+
+def _key(inputs: Tensor, positions: Tensor, targets: Tensor, pad_id: int) -> bytes:
+    return torch.cat([inputs[inputs != pad_id], positions, targets]).numpy().tobytes()
 
 
 def _padding(subject: Subject, batch: Any, found: dict[str, str]) -> None:
@@ -55,70 +80,30 @@ def _targets(subject: Subject, shown: Tensor, hidden: Tensor, found: dict[str, s
             f"{share:.0%} of the targets are special tokens such as [CLS], which anyone can guess: never choose them."
         )
     is_mask, is_kept = shown == subject.mask_id, shown == hidden
-    changed = shown[~is_mask & ~is_kept]
-    if torch.isin(changed, special).any():
+    is_random = ~is_mask & ~is_kept
+    if torch.isin(shown[is_random], special).any():
         found["special tokens as random words"] = (
             "some targets are replaced by special tokens such as [SEP] or [PAD]: draw from the words alone."
         )
+    counts = [int(kind.sum()) for kind in (is_mask, is_random, is_kept)]
     n = max(1, len(shown))
-    shares = {"[MASK]": is_mask.sum().item() / n, "a random word": len(changed) / n, "itself": is_kept.sum().item() / n}
-    if shares["itself"] > 0.5:
-        found["answer visible"] = f"{shares['itself']:.0%} of the targets stand in the input unhidden."
-    elif shares["[MASK]"] < 0.999:
-        wanted = dict(zip(shares, (0.8, 0.1, 0.1), strict=True))
-        bound = {k: SURE * math.sqrt(p * (1 - p) / n) + 1 / subject.vocabulary_size for k, p in wanted.items()}
-        if any(abs(shares[k] - wanted[k]) > bound[k] for k in shares):
-            seen = ", ".join(f"{share:.1%} {name}" for name, share in shares.items())
-            found["mixture"] = f"targets show {seen}; BERT's mixture is 80, 10, 10: decide all three by one draw."
+    if counts[2] > 0.5 * n:
+        found["answer visible"] = f"{counts[2] / n:.0%} of the targets stand in the input unhidden."
+    elif counts[0] < 0.999 * n and n >= FEWEST_TARGETS and not _is_mixture(subject, counts):
+        seen = ", ".join(f"{c / n:.1%} {k}" for c, k in zip(counts, ("[MASK]", "a random word", "itself"), strict=True))
+        found["mixture"] = f"targets show {seen}; BERT's mixture is 80, 10, 10: decide all three by one draw."
 
 
-def examine_streams(subject: Subject) -> list[Finding]:
-    found = []
-    first, again = subject.stream.batch(3), subject.stream.batch(3)
-    if not same(first, again):
-        found.append(
-            Finding(
-                "batches not repeatable",
-                "batch 3 comes out differently the second time, so no run can be resumed or compared: make its masks a "
-                "function of seed and row, not of a global generator.",
-            )
-        )
-    elif same(first, subject.stream.batch(4)):
-        found.append(Finding("one batch for ever", "batches 3 and 4 are the same: the stream doesn't move on."))
-    if subject.stream_of is not None:
-        a, b = (subject.stream_of(rank, 2).batch(0) for rank in (0, 1))
-        if same(a, b):
-            sentence = "two processes read the same rows, so the second adds nothing: give each its own share."
-            found.append(Finding("ranks read the same data", sentence))
-        elif _alike(a, b) > 0.8:
-            sentence = "two processes hide the same places of their rows: make the masks a function of the row."
-            found.append(Finding("ranks draw the same masks", sentence))
-    if subject.resumed is not None and not found:
-        if not same(subject.resumed(5).batch(5), subject.stream.batch(5)):
-            repeated = next((s for s in range(5) if same(subject.resumed(5).batch(5), subject.stream.batch(s))), None)
-            what = "other data" if repeated is None else f"batch {repeated} again"
-            sentence = f"a run taken up at step 5 reads {what}: save the stream's position in the checkpoint."
-            found.append(Finding("resume loses its place", sentence))
-    return found
+def _is_mixture(subject: Subject, counts: Sequence[int]) -> bool:
+    by_luck = 0.1 / (subject.vocabulary_size - len(subject.special_ids))  # a random word can be the word itself
+    return surprise(counts, (0.8, 0.1 - by_luck, 0.1 + by_luck)) <= -2 * math.log(BY_CHANCE)
 
 
-def same(a: Any, b: Any) -> bool:
-    pairs = ((a.inputs, b.inputs), (a.positions, b.positions), (a.targets, b.targets))
-    return all(x.shape == y.shape and torch.equal(x, y) for x, y in pairs)
+def surprise(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """Pearson's chi-square of counts against wanted shares. For three kinds, chance exceeds x with exp(-x / 2).
 
-
-def _alike(a: Any, b: Any) -> float:
-    """Of the places hidden in either batch, the share hidden in both, where both have words."""
-    length = min(a.inputs.shape[1], b.inputs.shape[1])
-    one, other = (_hidden_places(batch)[:, :length] for batch in (a, b))
-    words = _words(a)[:, :length] & _words(b)[:, :length]
-    return ((one & other & words).sum() / (((one | other) & words).sum().clamp(min=1))).item()
-
-
-def _words(batch: Any) -> Tensor:
-    return torch.ones_like(batch.inputs, dtype=torch.bool) if batch.mask is None else batch.mask
-
-
-def _hidden_places(batch: Any) -> Tensor:
-    places = torch.zeros(batch.inputs.shape, dtype=torch.long)
-    return places.scatter_add(1, batch.positions, (batch.targets != IGNORED).long()) > 0
+    >>> round(surprise([810, 100, 90], [0.8, 0.1, 0.1]), 3)
+    1.125
+    """
+    n = sum(counts)
+    return sum((count - n * share) ** 2 / (n * share) for count, share in zip(counts, shares, strict=True))

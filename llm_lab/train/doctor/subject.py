@@ -1,21 +1,23 @@
-"""What the doctor examines, what it says, and what its examinations share."""
+"""What the doctor examines, what it says, and the measurements that its examinations share.
+
+Letters: B batch, T tokens, K chosen positions, V vocabulary.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_lab.train.loop import LossSum, Stream
-
 IGNORED = -100  # a target that counts for nothing
+PATIENCE = 200  # batches without any target before the doctor gives up
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+WITH_DROPOUT = (nn.MultiheadAttention, nn.RNNBase)  # drop activations inside, by a number named `dropout`
 
 
 class Finding(NamedTuple):
@@ -25,20 +27,28 @@ class Finding(NamedTuple):
     sentence: str
 
 
+class Stream(Protocol):
+    """A source of batches."""
+
+    def batch(self, step: int) -> Any:
+        """Batch number `step`."""
+
+
 @dataclass(frozen=True)
 class Subject:
-    """A training run as the doctor sees it. What is None isn't examined.
+    """A training run as the doctor sees it, before its first step. What is None isn't examined.
 
-    `model(inputs, mask, positions)` gives logits (B, K, V); `stream.batch(s)` has inputs (B, T), positions and targets
-    (B, K), mask (B, T) or None; `loss_sum(model, batch)` is a sum over the targets, in nats. `schedule(s)` is the share
-    of the peak learning rate at step s. `update(s)` is one whole step of the loop, number s; `evaluate()` its held-out
-    loss. `stream_of(rank, world_size)` are the streams of several processes, `resumed(s)` the stream of a run taken up
-    at step s.
+    `model(inputs, mask, positions)` gives logits (B, K, V). `stream.batch(s)` has inputs (B, T), positions and targets
+    (B, K), -100 for no target, mask (B, T), True at what may be read, or None; it knows its `num_targets`, `to` and
+    `split` (as `llm_lab.text.batches.Batch` does). `loss_sum(model, batch)` is the sum over the targets, in nats. The
+    optimizers hold the peak learning rates, `schedule(s)` is their share at step s, past the end too. `update(s)` is
+    one whole step of the loop, number s; `evaluate()` its held-out loss, asked twice. `stream_of(rank, world_size)` are
+    the streams of several processes, `resumed(s)` is the stream of a run taken up again at step s.
     """
 
     model: nn.Module
     stream: Stream
-    loss_sum: LossSum
+    loss_sum: Callable[[Any, Any], Tensor]
     optimizers: Sequence[torch.optim.Optimizer]
     schedule: Callable[[int], float]
     steps: int
@@ -52,64 +62,72 @@ class Subject:
     resumed: Callable[[int], Stream] | None = None
 
 
-def logits_of(model: nn.Module, batch: Any) -> Tensor:
-    return model(batch.inputs, batch.mask, batch.positions).float()
+def is_target(batch: Any) -> Tensor:
+    """True at the targets of a batch that count, (B, K)."""
+    return batch.targets != IGNORED
 
 
 def to_model(subject: Subject, batch: Any) -> Any:
+    """The batch where the model is."""
     return batch.to(next(subject.model.parameters()).device)
 
 
-def reference_sum(subject: Subject, batch: Any) -> Tensor:
-    logits = logits_of(subject.model, batch)
+def first_batch(subject: Subject) -> Any:
+    """The first batch that hides a word, where the model is. Raises ValueError when none does."""
+    for step in range(PATIENCE):
+        batch = subject.stream.batch(step)
+        if is_target(batch).any():
+            return to_model(subject, batch)
+    raise ValueError(f"the first {PATIENCE} batches hide no word at all: look at the masking.")
+
+
+def logits_of(model: nn.Module, batch: Any) -> Tensor:
+    """The model's scores at the chosen positions, (B, K, V)."""
+    return model(batch.inputs, batch.mask, batch.positions).float()
+
+
+def reference_sum(model: nn.Module, batch: Any) -> Tensor:
+    """The sum of -ln p over the targets, by the book."""
+    logits = logits_of(model, batch)
     return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
-def backward(subject: Subject, step: int) -> float:
-    """Fresh gradients of the mean loss of a batch, by the book. Returns the mean loss."""
-    for p in subject.model.parameters():
-        p.grad = None
-    batch = to_model(subject, subject.stream.batch(step))
-    loss = reference_sum(subject, batch) / max(1, batch.num_targets)
-    if loss.requires_grad:
-        loss.backward()
-    return loss.item()
+def backward(model: nn.Module, batch: Any, parts: int = 1) -> float:
+    """Fresh gradients of the mean loss of a batch, by the book; with more parts, of the mean of their means.
+
+    Returns the mean loss.
+    """
+    model.zero_grad(set_to_none=True)
+    total = 0.0
+    for part in batch.split(parts) if parts > 1 else [batch]:
+        loss = reference_sum(model, part) / max(1, int(is_target(part).sum())) / parts
+        if loss.requires_grad:
+            loss.backward()
+        total += loss.item()
+    return total
 
 
-def dropouts(model: nn.Module) -> list[nn.Dropout]:
-    return [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+def peak_of(group: dict[str, Any]) -> float:
+    """The peak learning rate of an optimizer's group; PyTorch's schedulers keep it as `initial_lr`."""
+    return group.get("initial_lr", group["lr"])
+
+
+def dropouts(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The modules that drop activations, and the name of the share that they drop."""
+    named: list[tuple[nn.Module, str]]
+    named = [(module, "p") for module in model.modules() if isinstance(module, DROPOUTS)]
+    named += [(module, "dropout") for module in model.modules() if isinstance(module, WITH_DROPOUT)]
+    return [(module, name) for module, name in named if getattr(module, name) > 0]
 
 
 @contextlib.contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
-    before = [(module, module.p) for module in dropouts(model)]
-    for module, _ in before:
-        module.p = 0.0
+    """Nothing is dropped inside, in any mode."""
+    before = [(module, name, getattr(module, name)) for module, name in dropouts(model)]
+    for module, name, _ in before:
+        setattr(module, name, 0.0)
     try:
         yield
     finally:
-        for module, p in before:
-            module.p = p
-
-
-@contextlib.contextmanager
-def untouched(subject: Subject) -> Iterator[None]:
-    """Put back the weights, gradients, modes, optimizer states and random generators, whatever happens inside."""
-    model = subject.model
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
-    gradients = [(p, None if p.grad is None else p.grad.clone()) for p in model.parameters()]
-    modes = [(module, module.training) for module in model.modules()]
-    states = [copy.deepcopy(optimizer.state_dict()) for optimizer in subject.optimizers]
-    numbers, numpy_state = torch.get_rng_state(), np.random.get_state()
-    try:
-        yield
-    finally:
-        model.load_state_dict(weights, strict=False)
-        for p, gradient in gradients:
-            p.grad = gradient
-        for module, training in modes:
-            module.training = training
-        for optimizer, state in zip(subject.optimizers, states, strict=True):
-            optimizer.load_state_dict(state)
-        torch.set_rng_state(numbers)
-        np.random.set_state(numpy_state)
+        for module, name, share in before:
+            setattr(module, name, share)
