@@ -116,9 +116,10 @@ class Results:
         return next((run for run in self.runs if all(run.get(k) == v for k, v in key.items())), None)
 
     def add(self, run: Run) -> None:
-        """Keep one run, at once."""
-        self.content |= {"date": date.today().isoformat(), "machine": machine()}
-        self.runs.append(run)
+        """Keep one run, at once. The file holds the machine and the day; a run made elsewhere or later, its own."""
+        here = {"date": date.today().isoformat(), "machine": machine()}
+        self.content = here | self.content
+        self.runs.append(run | {name: value for name, value in here.items() if self.content[name] != value})
         self.save()
 
     def save(self) -> None:
@@ -154,10 +155,11 @@ def _one_thread() -> None:
 
 
 def machine() -> str:
-    """The processor's name and what it runs."""
+    """The processor's name, its instructions, and what it runs."""
     name = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
         lines = information.read_text(encoding="utf-8").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, one thread a run, PyTorch {torch.__version__.split('+')[0]}"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{name} ({instructions}), one thread a run, PyTorch {torch.__version__.split('+')[0]}"

@@ -4,7 +4,8 @@
     python -m experiments.ladder --rows "80/10/10" --seeds 0
 
 Text: the documentation corpus in rows of 64 tokens. One thread a run, so that runs side by side don't slow each other
-much; speeds are measured by themselves, row by row in turns. Results: experiments/ladder.json.
+much; speeds and memory are measured by themselves, row by row in turns. Some rows run three times as long, too, to see
+what lasts. Results: experiments/ladder.json.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from experiments.bench import Results, Run, train
 from llm_lab.cli import load_dataset
@@ -41,6 +43,8 @@ from llm_lab.train.precision import autocast
 
 SEEDS = (0, 1, 2)
 STEPS = 600
+LONG_STEPS = 1800
+LONG = ("base", "80/10/10", "AdamW", "length ramp 16 to 64")
 MODEL = ModelConfig(width=96, num_layers=2, num_heads=4, feed_forward_width=256)
 TRAIN = TrainConfig(
     steps=STEPS, row_length=64, learning_rate=8e-3, evaluate_every=100, checkpoint_every=10**9, precision="fp32"
@@ -113,6 +117,7 @@ def _ladder() -> tuple[Row, ...]:
         Row("1,000 rows, dropout 10%", model={"dropout": 0.1}, against="1,000 rows", **small),
         Row("1,000 rows, dropout 30%", model={"dropout": 0.3}, against="1,000 rows", **small),
         Row("dropout 10%", "small corpus", model={"dropout": 0.1}),
+        Row("together", "together", {"decay": 0.0}, {"scheme": "80/10/10"}, averaging=0.98, length_ramp=True),
     )
 
 
@@ -348,10 +353,50 @@ def speeds(names: list[str], rounds: int = 5, steps: int = 8) -> dict[str, dict[
     }
 
 
+def step_megabytes(name: str) -> float:
+    """MB at the fullest moment of a training step: weights, optimizer state, and all that the step itself allocates."""
+    bench = prepare(LADDER[name], seed=0)
+    batch = bench.stream.batch(STEPS - 1)
+    optimizers = build_optimizers(bench.model, bench.config.optimizer, bench.config.learning_rate, 0.0)
+
+    def step() -> None:
+        with bench.attention, autocast(torch.device("cpu"), bench.config.precision):
+            (bench.loss(bench.model, batch) / batch.num_targets).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        optimizers.zero_grad()
+
+    step()  # the optimizer's state is there from now on
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    events = profiled.profiler.kineto_results.events()  # type: ignore[union-attr]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()) if event.name() == "[memory]"]
+    kept = [*bench.model.parameters(), *bench.model.buffers()]
+    kept += [t for o in optimizers for state in o.state.values() for t in state.values() if torch.is_tensor(t)]
+    return round((sum(t.nbytes for t in kept) + max(np.cumsum(sizes))) / 1e6, 1)
+
+
+def measure_machine(results: Results) -> None:
+    """Speed and memory of every row that has none yet, on one thread. Rows are timed in turns with the base."""
+    torch.set_num_threads(1)
+    timed = results.content.setdefault("speed", {})
+    if missing := [name for name in LADDER if name not in timed]:
+        fresh = speeds(list(dict.fromkeys(["base", *missing])))
+        for name in missing:  # beside it the base of the same turns, which may be another machine's
+            timed[name] = fresh[name] | {"base_step_ms": fresh["base"]["step_ms"]}
+        results.save()
+    held = results.content.setdefault("megabytes", {})
+    for name in LADDER:
+        if name not in held:
+            held[name] = step_megabytes(name)
+            results.save()
+
+
 def steps_at_equal_time(results: Results, name: str) -> int:
     """The steps that the row can take in the time of the base's."""
-    speed = results.content["speed"]
-    return round(STEPS * speed["base"]["step_ms"] / speed[name]["step_ms"])
+    one = results.content["speed"][name]
+    base = one.get("base_step_ms", results.content["speed"]["base"]["step_ms"])
+    return round(STEPS * base / one["step_ms"])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -362,10 +407,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (2)")
     options = parser.parse_args(arguments)
     results = Results("ladder")
-    if "speed" not in results.content:
-        torch.set_num_threads(1)
-        results.content["speed"] = speeds(list(LADDER))
-        results.save()
+    measure_machine(results)
     rows = [LADDER[name] for name in options.rows]
     searches = [
         {"row": row.name, "seed": 0, "steps": STEPS, "learning_rate": rate} for row in rows for rate in row.search
@@ -384,6 +426,7 @@ def main(arguments: list[str] | None = None) -> None:
         if abs((steps := steps_at_equal_time(results, key["row"])) / STEPS - 1) > 0.04
     ]
     results.fill(run, equal_time, options.workers)
+    results.fill(run, [{**key, "steps": LONG_STEPS} for key in equal_steps if key["row"] in LONG], options.workers)
 
 
 def best_rate(results: Results, row: Row) -> float:

@@ -4,7 +4,9 @@
 
 A run ends when its training loss, averaged over 25 steps, is 0.3 nats below the unigram's, or after 900 steps (2,400
 on the known language). The learning rate stays, after a warm-up of 30 steps. Of four rates the one that leaves first
-with seed 0 is run with three seeds. One thread a run. Results: experiments/plateau.json.
+with seed 0 is run with three seeds. Then, on text with Muon at one rate, the parts in which BERT's block differs from
+the plain post-norm block, one at a time: added to that block, and taken from BERT's. One thread a run. Results:
+experiments/plateau.json.
 """
 
 from __future__ import annotations
@@ -33,6 +35,16 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "post-norm": {"norm_place": "post"},
     "BERT": {**BERT_SHAPE, "dropout": 0.1},
 }
+# One part of BERT's added to the post-norm block, or taken from BERT's.
+PARTS: dict[str, dict[str, Any]] = {
+    "post-norm, learned positions": {"norm_place": "post", "positions": "learned"},
+    "post-norm, GELU and biases": {"norm_place": "post", "feed_forward": "gelu", "biases": True},
+    "post-norm, dropout": {"norm_place": "post", "dropout": 0.1},
+    "BERT, rotary positions": {**BLOCKS["BERT"], "positions": "rotary"},
+    "BERT, GeGLU and no biases": {**BLOCKS["BERT"], "feed_forward": "geglu", "biases": False},
+    "BERT, no dropout": {**BLOCKS["BERT"], "dropout": 0.0},
+}
+PARTS_RATE = 4e-3  # the best of BERT's block with Muon; the post-norm block leaves at it, too
 WEIGHTS = ("0.02", "PyTorch")  # of the linear layers: normal with this deviation, or nn.Linear's own
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 SEEDS = (0, 1, 2)
@@ -47,7 +59,7 @@ def run(corpus_name: str, optimizer: str, block: str, weights: str, learning_rat
     targets = np.concatenate([batch.targets[batch.targets != IGNORED].numpy() for batch in batches])
     unigram = float(-np.log(dataset.unigram[targets]).mean())
     torch.manual_seed(seed)
-    model = MaskedLanguageModel(replace(shape("transformer", corpus_name), **BLOCKS[block]))
+    model = MaskedLanguageModel(replace(shape("transformer", corpus_name), **{**BLOCKS, **PARTS}[block]))
     if weights == "PyTorch":
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
@@ -99,6 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     results.fill(run, search, options.workers)
     keys = [{**cell, "learning_rate": best_rate(results, cell), "seed": seed} for cell in cells for seed in SEEDS]
     results.fill(run, keys, options.workers)
+    one = {"corpus_name": "docs", "optimizer": "muon", "weights": "0.02", "learning_rate": PARTS_RATE}
+    parts = [{**one, "block": block, "seed": seed} for block in ("post-norm", "BERT", *PARTS) for seed in SEEDS]
+    results.fill(run, parts, options.workers)
 
 
 def best_rate(results: Results, cell: dict[str, Any]) -> float:
