@@ -63,7 +63,7 @@ def train(
     stream: Stream,
     config: TrainConfig,
     evaluate: Callable[[nn.Module], Record],
-    loss: LossSum = loss_sum,
+    loss: LossSum = loss_sum,  # type: ignore[assignment]
     schedule: Callable[[int], float] | None = None,
     averaging: float = 0.0,
     stop: Callable[[list[Record]], bool] | None = None,

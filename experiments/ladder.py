@@ -79,7 +79,7 @@ class Row:
 
 
 def _ladder() -> tuple[Row, ...]:
-    small = {"corpus_rows": 1000, "group": "small corpus"}
+    small: dict[str, Any] = {"corpus_rows": 1000, "group": "small corpus"}
     return (
         Row("base", "base", search=(2e-3, 4e-3, 8e-3, 1.6e-2)),
         Row("logits at every position", "speed", dense=True),
@@ -320,7 +320,8 @@ def speeds(names: list[str], rounds: int = 5, steps: int = 8) -> dict[str, dict[
 
     The middle of the rounds; `spread` is the largest over the smallest. Ramps are timed over the whole of their range.
     """
-    ready, taken = {}, {name: [] for name in names}
+    ready: dict[str, Any] = {}
+    taken: dict[str, list[float]] = {name: [] for name in names}
     tokens: dict[str, float] = {}
     for name in names:
         bench = prepare(LADDER[name], seed=0)
