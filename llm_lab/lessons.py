@@ -11,7 +11,7 @@ from llm_lab import home
 from llm_lab.tasks.pretrained import Pretrained, load_pretrained
 from llm_lab.train.precision import choose_device, choose_precision, matrix_speed
 
-SHIPPED = home.REPOSITORY / "data" / "models" / "docs-tiny"
+SHIPPED = home.REPOSITORY / "data" / "models" / "docs-small"
 
 # The same ten blanks in every lesson, in our own words: six of the kind that documentation is made of, four of
 # another.

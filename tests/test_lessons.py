@@ -1,14 +1,19 @@
 """What the notebooks share: budgets, folders, predictions that stay, and whose model is used."""
 
 import json
+import re
+import shlex
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
 
 from llm_lab import lessons
-from llm_lab.config import ModelConfig
-from llm_lab.model.heads import MaskedLanguageModel
-from llm_lab.tasks.pretrained import Pretrained, save_pretrained
+from llm_lab.cli import build_parser
+from llm_lab.config import SIZES, ModelConfig
+from llm_lab.model.heads import MaskedLanguageModel, count_parameters
+from llm_lab.tasks.masked_language_model import fill
+from llm_lab.tasks.pretrained import Pretrained, load_pretrained, save_pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +62,32 @@ def test_a_run_whose_model_is_not_yet_written_does_not_count(own_home, model, mo
     (lessons.run_folder("00_start_here") / "model" / "model.safetensors").unlink()  # the weights are written last
     lessons.own_run_or_shipped()
     assert "comes with the course" in capsys.readouterr().out
+
+
+def test_the_shipped_checkpoint_is_what_its_card_says():
+    shipped = load_pretrained(lessons.SHIPPED)
+    card = (lessons.SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert f"{count_parameters(shipped.model):,} parameters" in card
+    measured = {name.replace("_", " "): f"{value:.3f}" for name, value in shipped.record["result"].items()}
+    rows = dict(re.findall(r"^\| ([a-z ]+) \| ([0-9.]+) \|$", card, re.MULTILINE))
+    assert rows == {name: value for name, value in measured.items() if name != "targets"}
+    assert float(rows["held out loss"]) <= 3.0
+    for sentence, words in re.findall(r"^\| (.*\[MASK\].*) \| (.*) \|$", card, re.MULTILINE):
+        assert ", ".join(guess.word for guess in fill(shipped.model, shipped.tokenizer, sentence, top=3)[0]) == words
+    assert 10e6 < sum(path.stat().st_size for path in lessons.SHIPPED.iterdir()) < 12e6
+
+
+def test_the_command_on_the_card_gives_the_configuration_of_the_shipped_checkpoint():
+    record = load_pretrained(lessons.SHIPPED).record
+    card = (lessons.SHIPPED / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (command,) = re.findall(r"^ +python -m llm_lab (pretrain .*)$", card, re.MULTILINE)
+    options = build_parser().parse_args(shlex.split(command))
+    size = SIZES[options.size]
+    for name, of_size in (("model", size.model), ("train", size.train), ("masking", size.masking)):
+        flags = {f.name: getattr(options, f.name) for f in fields(of_size) if getattr(options, f.name) is not None}
+        assert asdict(replace(of_size, **flags)) == record[name]
+    assert options.corpus == record["corpus"]["name"] and options.out.name == lessons.SHIPPED.name
+    assert re.search(rf"^ +python tools/ship_checkpoint.py {options.out} --size {options.size}$", card, re.MULTILINE)
 
 
 def test_a_prediction_is_kept_and_shown_beside_the_measurement(own_home, capsys):
