@@ -145,6 +145,7 @@ class TrainingRun:
             evaluate=self.evaluate,
             stream_of=None if self.batch_rows % 2 else self.stream_of,
             resumed=self.resumed,
+            unknown_id=words.unknown_id,
         )
 
 

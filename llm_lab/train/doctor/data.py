@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,12 +36,13 @@ def examine_batches(subject: Subject) -> list[Finding]:
 
 
 def _spoils(subject: Subject, step: int) -> bool:
-    """True if the loop can't take a batch without a target: a weight is no number after it."""
+    """True if the loop can't take a batch without a target: its loss, or a weight after it, is no number."""
     if subject.update is None:
         return True
     with untouched(subject):
-        subject.update(step)
-        return not all(torch.isfinite(p).all() for p in subject.model.parameters())
+        record = subject.update(step)
+        loss = record.get("loss", 0.0) if isinstance(record, dict) else 0.0
+        return not math.isfinite(loss) or not all(torch.isfinite(p).all() for p in subject.model.parameters())
 
 
 def _until_enough(subject: Subject, shown: list[Tensor], hidden: list[Tensor]) -> Iterator[tuple[Any, Tensor]]:
@@ -51,7 +53,8 @@ def _until_enough(subject: Subject, shown: list[Tensor], hidden: list[Tensor]) -
         if count >= (MIXED_TARGETS if mixed else PURE_TARGETS) or (step >= PURE_BATCHES and not mixed):
             return
         batch = subject.stream.batch(step)
-        keys = [_key(*row, subject.pad_id) for row in zip(batch.inputs, batch.positions, batch.targets, strict=True)]
+        rows_of_ids = zip(batch.inputs.numpy(), batch.positions.numpy(), batch.targets.numpy(), strict=True)
+        keys = [_key(*row, subject.pad_id) for row in rows_of_ids]
         fresh = torch.tensor([key not in rows for key in keys])
         rows.update(keys)
         yield batch, is_target(batch) & fresh[:, None]
@@ -59,8 +62,8 @@ def _until_enough(subject: Subject, shown: list[Tensor], hidden: list[Tensor]) -
         mixed = mixed or bool((shown[-1] != subject.mask_id).any())
 
 
-def _key(inputs: Tensor, positions: Tensor, targets: Tensor, pad_id: int) -> bytes:
-    return torch.cat([inputs[inputs != pad_id], positions, targets]).numpy().tobytes()
+def _key(inputs: np.ndarray, positions: np.ndarray, targets: np.ndarray, pad_id: int) -> bytes:
+    return inputs[inputs != pad_id].tobytes() + positions.tobytes() + targets.tobytes()
 
 
 def _padding(subject: Subject, batch: Any, found: dict[str, str]) -> None:
@@ -74,13 +77,23 @@ def _padding(subject: Subject, batch: Any, found: dict[str, str]) -> None:
 
 def _targets(subject: Subject, shown: Tensor, hidden: Tensor, found: dict[str, str]) -> None:
     special = torch.tensor(tuple(subject.special_ids))
+    is_mask, is_kept = shown == subject.mask_id, shown == hidden
+    if (hidden == subject.mask_id).float().mean() > 0.5:
+        found["targets are [MASK]"] = (
+            "the targets are [MASK] itself, not the words that it hides: copy the labels before you mask."
+        )
+        return
     if torch.isin(hidden, special).any():
         share = torch.isin(hidden, special).float().mean().item()
         found["special tokens hidden"] = (
             f"{share:.0%} of the targets are special tokens such as [CLS], which anyone can guess: never choose them."
         )
-    is_mask, is_kept = shown == subject.mask_id, shown == hidden
     is_random = ~is_mask & ~is_kept
+    tokens, times = shown[is_random].unique(return_counts=True)
+    if is_random.sum() > 0.5 * len(shown) and times.max() > 0.9 * is_random.sum():
+        what = f"id {int(tokens[times.argmax()])} stands where words are hidden, and mask_id is {subject.mask_id}"
+        found["another mask token"] = f"{what}: take the tokenizer's own."
+        return
     if torch.isin(shown[is_random], special).any():
         found["special tokens as random words"] = (
             "some targets are replaced by special tokens such as [SEP] or [PAD]: draw from the words alone."
@@ -88,7 +101,9 @@ def _targets(subject: Subject, shown: Tensor, hidden: Tensor, found: dict[str, s
     counts = [int(kind.sum()) for kind in (is_mask, is_random, is_kept)]
     n = max(1, len(shown))
     if counts[2] > 0.5 * n:
-        found["answer visible"] = f"{counts[2] / n:.0%} of the targets stand in the input unhidden."
+        found["answer visible"] = (
+            f"{counts[2] / n:.0%} of the targets stand in the input unhidden: hide them, or set their labels to -100."
+        )
     elif counts[0] < 0.999 * n and n >= FEWEST_TARGETS and not _is_mixture(subject, counts):
         seen = ", ".join(f"{c / n:.1%} {k}" for c, k in zip(counts, ("[MASK]", "a random word", "itself"), strict=True))
         found["mixture"] = f"targets show {seen}; BERT's mixture is 80, 10, 10: decide all three by one draw."

@@ -23,6 +23,11 @@ def examine_model(subject: Subject) -> list[Finding]:
     if not torch.isfinite(logits).all():
         sentence = "the model gives NaN or infinity before the first step: look at its masks and sizes."
         return [Finding("logits not numbers", sentence)]
+    if logits.min() >= 0:
+        sums = logits.sum(-1)
+        ends = "probabilities: a softmax" if torch.allclose(sums, torch.ones_like(sums)) else "nothing below 0: a ReLU"
+        sentence = f"the model gives {ends} stands at its end. Give plain logits, the loss applies its own softmax."
+        return [Finding("no logits", sentence)]
     torch.manual_seed(1)
     if not torch.equal(logits, logits_of(model, batch)) or {id(p) for p in model.parameters()} != before:
         sentence = (

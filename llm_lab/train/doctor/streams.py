@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llm_lab.train.doctor.subject import Finding, Subject, is_target
+from llm_lab.train.doctor.subject import Finding, Subject, hidden_places, originals
 
 COMPARED = 16  # batches of two processes
+CYCLE = 40  # batches in which the same may not come twice too often
 TAKEN_UP = 5  # the step at which a run is resumed
 
 
@@ -32,7 +33,12 @@ def _repeated(subject: Subject) -> list[Finding]:
         )
         return [Finding("batches not repeatable", sentence)]
     if all(same(first, subject.stream.batch(step)) for step in (0, 4, 5)):
-        return [Finding("one batch for ever", "batches 0, 3, 4 and 5 are the same: the stream doesn't move on.")]
+        sentence = "batches 0, 3, 4 and 5 are the same: the stream doesn't move on, every step gets the same batch."
+        return [Finding("one batch for ever", sentence)]
+    distinct = {subject.stream.batch(step).inputs.numpy().tobytes() for step in range(CYCLE)}
+    if len(distinct) < CYCLE / 2:
+        sentence = f"the first {CYCLE} batches are {len(distinct)}, over and over, with the same masks: read on."
+        return [Finding("few batches over and over", sentence)]
     return []
 
 
@@ -44,7 +50,8 @@ def _ranks(subject: Subject) -> list[Finding]:
     if 2 * len(one & other) > min(len(one), len(other)):
         sentence = "two processes read the same rows, so the second adds nothing: give each its own share."
         return [Finding("ranks read the same data", sentence)]
-    if alike(pairs) > 0.8:
+    neighbours = [(a, b) for (a, _), (b, _) in zip(pairs, pairs[1:], strict=False)]
+    if alike(pairs) > 0.8 > alike(neighbours):  # where all masks are alike, the processes' are too
         sentence = "two processes hide the same places of their rows: make the masks a function of the row."
         return [Finding("ranks draw the same masks", sentence)]
     return []
@@ -69,13 +76,7 @@ def same(a: Any, b: Any) -> bool:
 
 def row_set(subject: Subject, batches: Any) -> set[bytes]:
     """The rows of some batches as they were before words were hidden, without padding."""
-    rows = set()
-    for batch in batches:
-        ids = batch.inputs.clone()
-        row, _ = is_target(batch).nonzero(as_tuple=True)
-        ids[row, batch.positions[is_target(batch)]] = batch.targets[is_target(batch)]
-        rows |= {ids_of_row[ids_of_row != subject.pad_id].numpy().tobytes() for ids_of_row in ids}
-    return rows
+    return {ids[ids != subject.pad_id].numpy().tobytes() for batch in batches for ids in originals(batch)}
 
 
 def alike(pairs: Any) -> float:
@@ -84,15 +85,10 @@ def alike(pairs: Any) -> float:
     for a, b in pairs:
         rows, length = (min(x, y) for x, y in zip(a.inputs.shape, b.inputs.shape, strict=True))
         words = _words(a)[:rows, :length] & _words(b)[:rows, :length]
-        one, other = (_hidden_places(batch)[:rows, :length] & words for batch in (a, b))
+        one, other = (hidden_places(batch)[:rows, :length] & words for batch in (a, b))
         both, either = both + int((one & other).sum()), either + int((one | other).sum())
     return both / max(1, either)
 
 
 def _words(batch: Any) -> Tensor:
     return torch.ones_like(batch.inputs, dtype=torch.bool) if batch.mask is None else batch.mask
-
-
-def _hidden_places(batch: Any) -> Tensor:
-    places = torch.zeros(batch.inputs.shape, dtype=torch.long)
-    return places.scatter_add(1, batch.positions, is_target(batch).long()) > 0

@@ -27,6 +27,15 @@ class Finding(NamedTuple):
     sentence: str
 
 
+class Remark(Finding):
+    """A finding that is no alarm: what was seen is a mistake in one run and meant in another."""
+
+
+def alarms(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings without the remarks."""
+    return [finding for finding in findings if not isinstance(finding, Remark)]
+
+
 class Stream(Protocol):
     """A source of batches."""
 
@@ -43,7 +52,8 @@ class Subject:
     `split` (as `llm_lab.text.batches.Batch` does). `loss_sum(model, batch)` is the sum over the targets, in nats. The
     optimizers hold the peak learning rates, `schedule(s)` is their share at step s, past the end too. `update(s)` is
     one whole step of the loop, number s; `evaluate()` its held-out loss, asked twice. `stream_of(rank, world_size)` are
-    the streams of several processes, `resumed(s)` is the stream of a run taken up again at step s.
+    the streams of several processes, `resumed(s)` is the stream of a run taken up again at step s. `unknown_id` stands
+    for words that the vocabulary lacks.
     """
 
     model: nn.Module
@@ -60,11 +70,31 @@ class Subject:
     evaluate: Callable[[], float] | None = None
     stream_of: Callable[[int, int], Stream] | None = None
     resumed: Callable[[int], Stream] | None = None
+    unknown_id: int | None = None
 
 
 def is_target(batch: Any) -> Tensor:
     """True at the targets of a batch that count, (B, K)."""
     return batch.targets != IGNORED
+
+
+def is_word(subject: Subject, batch: Any) -> Tensor:
+    """True where words stand or are hidden, (B, T): not at padding, nor at special tokens other than [MASK]."""
+    others = torch.tensor([i for i in subject.special_ids if i != subject.mask_id], device=batch.inputs.device)
+    return ~torch.isin(batch.inputs, others) | hidden_places(batch)
+
+
+def hidden_places(batch: Any) -> Tensor:
+    """True at the places whose words are asked for, (B, T)."""
+    places = torch.zeros(batch.inputs.shape, dtype=torch.long, device=batch.inputs.device)
+    return places.scatter_add(1, batch.positions, is_target(batch).long()) > 0
+
+
+def originals(batch: Any) -> Tensor:
+    """The ids of a batch as they were before words were hidden, (B, T)."""
+    ids, real = batch.inputs.clone(), is_target(batch)
+    ids[real.nonzero()[:, 0], batch.positions[real]] = batch.targets[real]
+    return ids
 
 
 def to_model(subject: Subject, batch: Any) -> Any:
@@ -90,6 +120,12 @@ def reference_sum(model: nn.Module, batch: Any) -> Tensor:
     """The sum of -ln p over the targets, by the book."""
     logits = logits_of(model, batch)
     return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def mean_loss(model: nn.Module, batch: Any) -> float:
+    """The mean of -ln p over the targets, by the book, in the mode that the model is in."""
+    with torch.no_grad():
+        return reference_sum(model, batch).item() / max(1, int(is_target(batch).sum()))
 
 
 def backward(model: nn.Module, batch: Any, parts: int = 1) -> float:

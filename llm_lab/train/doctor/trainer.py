@@ -54,6 +54,7 @@ def subject_of(
         evaluate=None if trainer.evaluate is None else lambda: _evaluated(trainer),
         stream_of=stream_of,
         resumed=lambda step: trainer.stream,
+        unknown_id=getattr(vocabulary, "unknown_id", None),
     )
 
 

@@ -110,7 +110,10 @@ def test_an_answer_that_stands_in_the_input():
         return replace(batch, inputs=ids)
 
     (finding,) = examine_batches(changed(small(), visible))
-    assert finding == ("answer visible", "100% of the targets stand in the input unhidden.")
+    assert finding == (
+        "answer visible",
+        "100% of the targets stand in the input unhidden: hide them, or set their labels to -100.",
+    )
 
 
 def test_the_share_of_special_targets_is_said():

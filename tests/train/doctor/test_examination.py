@@ -8,7 +8,10 @@ from dataclasses import replace
 import pytest
 
 from llm_lab.config import BERT_SHAPE, MaskingConfig
-from llm_lab.train.doctor import Finding, examination, examine, report
+from llm_lab.train.doctor import Finding, Remark, alarms, examination, examine, report
+from llm_lab.train.doctor.evaluation import examine_evaluation
+from llm_lab.train.doctor.loss import examine_loss
+from llm_lab.train.doctor.steps import examine_steps
 from llm_lab.ward import PATIENTS, TrainingRun
 from llm_lab.ward.data_bugs import OwnMasking
 from tests.train.doctor.runs import SMALL, names, small
@@ -51,12 +54,17 @@ HEALTHY = {
 }
 
 
+REMARKS = {"LSTM": ["reads one side"], "RNN": ["reads one side"], "no positions": ["order unseen"]}
+
+
 @pytest.mark.parametrize("name", HEALTHY)
 def test_no_alarm_on_a_sound_run_and_nothing_is_touched(name):
     kind, options = HEALTHY[name]
     subject = kind(**{**SMALL, **options}).subject()
     before = state_of(subject)
-    assert examine(subject) == []
+    found = examine(subject)
+    assert alarms(found) == []
+    assert names(found) == REMARKS.get(name, [])
     assert equal(before, state_of(subject))
 
 
@@ -69,7 +77,8 @@ def test_a_finding_leaves_the_run_untouched_too(name):
 
 
 @pytest.mark.parametrize("part", ["loss_sum", "update", "evaluate"])
-def test_an_error_inside_leaves_the_run_untouched_too(part):
+def test_an_error_inside_leaves_the_run_untouched_too(part, monkeypatch):
+    monkeypatch.setattr(examination, "ORGANS", (examine_loss, examine_steps, examine_evaluation))
     _, subject = begun()
 
     def fails(*arguments):
@@ -107,10 +116,28 @@ def test_a_symptom_is_left_out_beside_a_cause_and_said_alone(monkeypatch):
     assert names(examine(small())) == ["wrong loss", "wrong gradient"]
 
 
+def test_a_remark_is_no_alarm_and_comes_last(monkeypatch):
+    done = []
+    remark = Remark("reads one side", "fine if meant")
+    monkeypatch.setattr(
+        examination, "ORGANS", (lambda s: [remark], lambda s: done.append(1) or [Finding("mixture", "")])
+    )
+    monkeypatch.setattr(examination, "WAITING", examination.ORGANS[1:])
+    found = examine(small())
+    assert done and names(found) == ["mixture", "reads one side"] and names(alarms(found)) == ["mixture"]
+
+
+def test_what_follows_from_a_mask_upside_down_is_left_out(monkeypatch):
+    organs(monkeypatch, ["mask upside down"], ["padding changes guesses"])
+    assert names(examine(small())) == ["mask upside down"]
+    organs(monkeypatch, [], ["padding changes guesses"])
+    assert names(examine(small())) == ["padding changes guesses"]
+
+
 def test_learning_waits_until_nothing_stands_in_its_way(monkeypatch):
     for before, expected in ((["mixture"], [0]), ([], [0, 1])):
         done = organs(monkeypatch, before, [])
-        monkeypatch.setattr(examination, "examine_learning", examination.ORGANS[1])
+        monkeypatch.setattr(examination, "WAITING", examination.ORGANS[1:])
         examine(small())
         assert done == expected
 
@@ -119,5 +146,7 @@ def test_the_report():
     assert report([]) == (
         "No complaint: the batches, model, loss, gradients, optimizer, schedule and loop pass the first checks."
     )
+    remark = Remark("reads one side", "fine if meant.")
+    assert report([remark]) == f"{report([])}\n1. remark, reads one side: fine if meant."
     two = [Finding("mixture", "targets show this."), Finding("wrong loss", "write it out.")]
     assert report(two) == "1. mixture: targets show this.\n2. wrong loss: write it out."

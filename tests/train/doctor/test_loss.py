@@ -40,6 +40,16 @@ def softmax_twice(model, batch):
     return F.cross_entropy(logits.softmax(-1), targets, reduction="sum")
 
 
+def no_logarithm(model, batch):
+    logits, targets = flat(model, batch)
+    return F.nll_loss(logits.softmax(-1), targets, reduction="sum")
+
+
+def weighted(model, batch):
+    weights = 1 + torch.arange(DATASET.tokenizer.vocabulary_size) / 100
+    return F.cross_entropy(*flat(model, batch), weight=weights, reduction="sum")
+
+
 def without_stop(model, batch, reduction):
     logits, targets = flat(model, batch)
     return F.cross_entropy(logits, torch.where(targets < 0, STOP, targets), ignore_index=STOP, reduction=reduction)
@@ -56,13 +66,20 @@ MISTAKES = {
     "mask times a mean": lambda m, b: (filler(m, b, "mean") * (b.targets >= 0)).mean(),
     "softmax twice": softmax_twice,
     "a word is ignored": lambda m, b: without_stop(m, b, "sum"),
-    "wrong loss": lambda m, b: 1.1 * book(m, b),
+    "wrong sign": lambda m, b: -book(m, b),
+    "no logarithm": no_logarithm,
+    "loss shifted": lambda m, b: book(m, replace(b, positions=(b.positions - 1).clamp(min=0))),
+    "targets left out": lambda m, b: book(m, replace(b, positions=b.positions[:, 1:], targets=b.targets[:, 1:])),
+    "loss scaled": lambda m, b: 1.1 * book(m, b),
+    "words weighted": weighted,
+    "label smoothing": lambda m, b: F.cross_entropy(*flat(m, b), reduction="sum", label_smoothing=0.1),
+    "wrong loss": lambda m, b: book(m, b) + 0.01 * (m(b.inputs, b.mask, b.positions) ** 2).sum(),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_known_mistake_is_named(name):
-    found = names(examine_loss(replace(small(), loss_sum=MISTAKES[name])))
+    found = names(examine_loss(replace(small(batch_rows=16), loss_sum=MISTAKES[name])))
     assert found[0] == name and set(found) <= {name, "empty batch gives NaN"}
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from llm_lab.train.doctor.steps import cosine, examine_steps, spanned
+from llm_lab.train.doctor.blame import cosine, spanned
+from llm_lab.train.doctor.steps import examine_steps
 from llm_lab.ward import TrainingRun
 from tests.train.doctor.runs import SMALL, names
 from tests.train.doctor.test_untouched import equal, state_of
@@ -136,11 +137,143 @@ class NeverCleared(TrainingRun):
         pass
 
 
+class Changes(TrainingRun):
+    """A loop that does `change` to its gradients before the optimizers step."""
+
+    def backward(self, batch):
+        loss = super().backward(batch)
+        self.change()
+        return loss
+
+    def parameters(self):
+        return list(self.model.parameters())
+
+
+class Signed(Changes):
+    def change(self):
+        for p in self.parameters():
+            p.grad.neg_()
+
+
+class Cleared(Changes):
+    def change(self):
+        for p in self.parameters():
+            p.grad.zero_()
+
+
+class Decayed(Changes):
+    def change(self):
+        for p in self.parameters():
+            p.grad.add_(p.detach(), alpha=0.1)
+
+
+class OneByOne(Changes):
+    def change(self):
+        for p in self.parameters():
+            p.grad.div_(p.grad.norm())
+
+
+class Cut(Changes):
+    def change(self):
+        nn.utils.clip_grad_value_(self.parameters(), 1e-3)
+
+
+class Lost(Changes):
+    def change(self):
+        self.model.encoder.embedding.weight.grad.zero_()
+
+
+class Tiny(Changes):
+    def change(self):
+        nn.utils.clip_grad_norm_(self.parameters(), 1e-3)
+
+
+class Noisy(Changes):
+    def change(self):
+        for p in self.parameters():
+            p.grad.add_(torch.randn_like(p), alpha=0.01)
+
+
+class Ahead(TrainingRun):
+    def batch(self, step):
+        return super().batch(step + 1)
+
+
+class OneOfTwo(TrainingRun):
+    """The second optimizer was added, and never steps."""
+
+    def update(self, step):
+        self.clear()
+        self.backward(self.batch(step))
+        self.optimizers.set_factor(self.factor(step))
+        list(self.optimizers)[0].step()
+
+
+class OneRate(TrainingRun):
+    """The schedule moves the first optimizer's rate alone."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        last = list(self.optimizers)[-1]
+        peaks = [group["lr"] for group in last.param_groups]
+
+        def keep(optimizer, *_):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak
+
+        last.register_step_pre_hook(keep)
+
+
+class Squared(NeverFour):
+    def factor(self, step):
+        return TrainingRun.factor(self, step) ** 2
+
+
+class Forgets(TrainingRun):
+    def update(self, step):
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        return super().update(step)
+
+
+class AfterEvaluation(TrainingRun):
+    """Nobody calls train() again."""
+
+    def update(self, step):
+        self.clear()
+        self.backward(self.batch(step))
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizers.set_factor(self.factor(step))
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+class InBits(TrainingRun):
+    def update(self, step):
+        record = super().update(step)
+        return {**record, "loss": record["loss"] / math.log(2)}
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
         (MeanOfTwo, "mean of means"),
-        (LastPart, "wrong gradient"),
+        (LastPart, "gradient of one part"),
+        (Signed, "gradient has the wrong sign"),
+        (Cleared, "gradients cleared too early"),
+        (Ahead, "another batch"),
+        (Decayed, "weight decay in the gradient"),
+        (OneByOne, "parameters clipped one by one"),
+        (Cut, "gradient clipped by value"),
+        (Lost, "gradient lost in the loop"),
+        (Tiny, "gradient too small"),
+        (Noisy, "wrong gradient"),
+        (OneOfTwo, "steps miscounted"),
+        (OneRate, "schedule not followed"),
+        (Squared, "schedule not followed"),
+        (Forgets, "optimizer forgets"),
+        (AfterEvaluation, "training in evaluation mode"),
+        (InBits, "reported loss"),
         (Summed, "gradient too large"),
         (EveryOther, "weights don't move"),
         (Frozen, "weights don't move"),
