@@ -93,3 +93,15 @@ def test_modes_that_differ_and_random_numbers_that_do_not():
 
     other = with_encoder(wrap_random)
     assert examine_influence(other) == []
+
+
+def test_a_model_that_reads_the_first_places_alone():
+    def wrap(inner):
+        def forward(ids, mask=None, positions=None):
+            mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+            return inner(ids, mask & (torch.arange(ids.shape[1]) < 6), positions)
+
+        return forward
+
+    (finding,) = examine_influence(with_encoder(wrap))
+    assert finding.name == "part of the row is unseen" and "only 0 to 5 are read" in finding.sentence
