@@ -228,8 +228,11 @@ def test_under_autocast_the_gradients_of_weights_stay_in_fp32():
     model = MaskedLanguageModel(CONFIG)
     ids, positions, targets = torch.randint(5, 31, (4, 6)), torch.arange(6).expand(4, 6), torch.randint(5, 31, (4, 6))
     precise = model.loss_sum(ids, positions, targets)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = model.loss_sum(ids, positions, targets)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.loss_sum(ids, positions, targets)
+    except RuntimeError as error:  # with AVX2 alone; the package computes in fp32 there
+        pytest.skip(f"PyTorch has no bf16 LSTM for this processor: {error}")
     loss.backward()
     assert loss.item() == pytest.approx(precise.item(), rel=0.01)
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())

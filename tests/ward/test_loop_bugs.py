@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from llm_lab.train.doctor import examine
+from llm_lab.train.doctor.learning import examine_learning
 from llm_lab.train.schedule import learning_rate_factor
 from llm_lab.ward import PATIENTS, TrainingRun
 from tests.train.doctor.runs import SMALL
@@ -60,3 +61,9 @@ def test_evaluation_asks_other_questions_each_time():
     losses = [run.evaluate() for _ in range(3)]
     assert len(set(losses)) == 3 and run.evaluations == 3 and not run.model.training
     assert torch.tensor(losses).std() < 1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_rate_is_too_high_for_a_run_of_the_lessons_size_too(seed):
+    (finding,) = examine_learning(PATIENTS["RateTooHigh"].run(seed=seed).subject())
+    assert finding.name == "learning rate too large"

@@ -13,6 +13,8 @@ from torch import nn
 from llm_lab.train.doctor.subject import Finding, Subject, dropouts
 from llm_lab.train.doctor.untouched import sharpened, untouched
 
+NUDGES = 4  # a coarse number, such as a share of a few answers, may stay the same by chance
+
 
 def examine_evaluation(subject: Subject) -> list[Finding]:
     """No dropout, the same number twice, of the weights that are trained, without padding."""
@@ -48,10 +50,11 @@ def _follows(subject: Subject, before: float) -> list[Finding]:
     """Other weights must score otherwise; an average of weights may wait for an update."""
     assert subject.evaluate is not None
     with untouched(subject), torch.no_grad():
-        for p in subject.model.parameters():
-            p.add_(0.3 * p.std(unbiased=False) * torch.randn_like(p) + 1e-3)
-        if float(subject.evaluate()) != before:
-            return []
+        for _ in range(NUDGES):
+            for p in subject.model.parameters():
+                p.add_(p.std(unbiased=False) * torch.randn_like(p) + 1e-3)
+            if float(subject.evaluate()) != before:
+                return []
     if subject.update is not None:
         with untouched(subject):
             for step in range(2):

@@ -49,7 +49,8 @@ def _unit(subject: Subject, held_out: float) -> list[Finding]:
     for name, value in _units(training).items():
         if math.isclose(held_out, value, rel_tol=ABOUT_RIGHT):
             return [Finding("evaluation in another unit", f"{said}: it is in {name}. Give both in nats.")]
-    sentence = f"{said}, {held_out / training:.2f} times: another unit, sum, or data. Make the two comparable."
+    what = "a share, such as accuracy?" if 0 <= held_out <= 1 else "another unit, a sum, or other data?"
+    sentence = f"{said}, {held_out / training:.2f} times: {what} Make the two comparable."
     return [Finding("evaluation disagrees", sentence)]
 
 

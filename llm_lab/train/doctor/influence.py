@@ -125,27 +125,41 @@ def knows_order(subject: Subject) -> bool:
 
 
 def _sides(subject: Subject, row: Any) -> list[Finding]:
-    """Words to the left and to the right must move the guess in the middle."""
-    length, middle = row.inputs.shape[1], int(row.positions)
+    """Words to the left and to the right must move the guess in the middle; if not, in another place neither."""
+    length = row.inputs.shape[1]
+    if length < 8:
+        return []
+    seen = {place: _influential(subject, row, place) for place in (length // 2, length // 8, 7 * length // 8)}
+    sides = [(any(p < at for p in places), any(p > at for p in places)) for at, places in seen.items()]
+    if all(sides[0]):
+        return []
+    side, other_side = ("left", "right") if sides[0][0] else ("right", "left")
+    what = f"words to the {other_side} of a blank have no influence on its guess, only those to the {side}"
+    if any(map(all, sides[1:])):
+        places = sorted(set.union(*seen.values()))
+        sentence = f"{what}: of {length} places only {places[0]} to {places[-1]} are read. Look at mask and lengths."
+        return [Finding("part of the row is unseen", sentence)]
+    sentence = (
+        f"{what}: a causal mask or a model that reads in one direction. Fine if meant; a masked language model should "
+        "read both sides."
+    )
+    return [Remark("reads one side", sentence)]
+
+
+def _influential(subject: Subject, row: Any, blank: int) -> set[int]:
+    """The places, of some, at which another word moves the guess at the blank."""
+    length = row.inputs.shape[1]
     spread = torch.linspace(0, length - 1, min(length, PLACES)).round().long().tolist()
-    places = [p for p in sorted({*spread, middle - 1, middle + 1}) if p != middle and 0 <= p < length]
+    places = sorted({*spread, blank - 1, blank + 1} - {blank, length, -1})
     inputs = row.inputs.repeat(len(places) + 1, 1)
+    inputs[:, blank] = subject.mask_id
     other = _other_words(subject, row.inputs)[0]
     for number, place in enumerate(places, 1):
         inputs[number, place] = other[place]
-    many = [t.expand(len(inputs), -1) for t in (row.mask, row.positions)]
-    logits = subject.model(inputs, *many).float()
+    at = torch.full((len(inputs), 1), blank, device=inputs.device)
+    logits = subject.model(inputs, row.mask.expand(len(inputs), -1), at).float()
     effect = (logits[1:] - logits[:1]).abs().flatten(1).amax(dim=1)
-    moves = effect > FAINT * effect.max()
-    left, right = (any(m for m, p in zip(moves, places, strict=True) if (p < middle) == side) for side in (True, False))
-    if left and right or min(middle, length - 1 - middle) < 2:
-        return []
-    side, other_side = ("left", "right") if left else ("right", "left")
-    sentence = (
-        f"words to the {other_side} of a blank have no influence on its guess, only those to the {side}: a causal mask "
-        "or a model that reads in one direction. Fine if meant; a masked language model should read both sides."
-    )
-    return [Remark("reads one side", sentence)]
+    return {place for place, e in zip(places, effect.tolist(), strict=True) if e > FAINT * effect.max()}
 
 
 def _order(subject: Subject) -> list[Finding]:
