@@ -1,7 +1,7 @@
 """Eight sick runs and four odd healthy ones written for a last measurement, blind both ways.
 
-Their author had not seen the doctor's checks, and the doctor has not been changed since it first saw them: 7 of 8
-named, 1 of 4 healthy ones alarmed. Whoever improves the doctor on them needs new ones.
+Their author had not seen the doctor's checks. At its first sight of them the doctor named 7 of 8, and it was not tuned on
+them; 1 of 4 healthy ones alarmed. Some checks changed a little afterwards. Whoever improves it on them needs new ones.
 """
 
 from __future__ import annotations
