@@ -26,7 +26,9 @@ NAMED = {
 ALARMED = {"PyTorchParts": ["empty row gives NaN"]}
 
 
-@pytest.mark.parametrize("kind", [unseen.run for unseen in SICK if unseen.run.__name__ in NAMED], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [unseen.run for unseen in SICK if unseen.run.__name__ in NAMED], ids=lambda kind: kind.__name__
+)
 def test_what_it_says_of_a_run_that_it_had_not_seen(kind):
     assert names(examine(kind(steps=300).subject())) == NAMED[kind.__name__]
 
