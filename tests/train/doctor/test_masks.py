@@ -53,7 +53,7 @@ class ForEver(OwnMasking):
         return super().hide(ids, torch.Generator().manual_seed(0))
 
 
-class InFront(OwnMasking):
+class FrontOnly(OwnMasking):
     """Only the first places of a row can be chosen."""
 
     def hide(self, ids, generator):
@@ -76,7 +76,7 @@ class NeverSome(OwnMasking):
     [
         (OnePattern, "rows share their masks"),
         (ForEver, "masks never change"),
-        (InFront, "targets in one half"),
+        (FrontOnly, "targets in one half"),
         (NeverSome, "words never hidden"),
     ],
 )
