@@ -16,7 +16,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 from unittest import mock
@@ -28,199 +28,21 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from experiments.bench import Results, Run, train
+from experiments.ladder_rows import LADDER, LONG, LONG_STEPS, MODEL, SEEDS, STEPS, TRAIN, Row
+from experiments.ladder_streams import LadderStream
 from llm_lab.cli import load_dataset
-from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.config import MaskingConfig, TrainConfig
 from llm_lab.home import is_fast
 from llm_lab.model import attention as attention_module
 from llm_lab.model.heads import MaskedLanguageModel
 from llm_lab.tasks.masked_language_model import loss_sum, score
 from llm_lab.tasks.pretraining import held_out_batches
-from llm_lab.text.batches import Batch, BatchStream
+from llm_lab.text.batches import Batch
 from llm_lab.text.dataset import Dataset
-from llm_lab.text.masking import IGNORED, corrupt, gather_targets, row_noise
+from llm_lab.text.masking import IGNORED
 from llm_lab.train.loop import Record
 from llm_lab.train.optimizer import build_optimizers
 from llm_lab.train.precision import autocast
-
-SEEDS = (0, 1, 2)
-STEPS = 600
-LONG_STEPS = 1200
-LONG = ("base", "80/10/10", "AdamW")
-MODEL = ModelConfig(width=96, num_layers=2, num_heads=4, feed_forward_width=256)
-TRAIN = TrainConfig(
-    steps=STEPS, row_length=64, learning_rate=8e-3, evaluate_every=100, checkpoint_every=10**9, precision="fp32"
-)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One change of the recipe. `search`: learning rates tried with seed 0 before the seeds that count."""
-
-    name: str
-    group: str
-    train: dict[str, Any] = field(default_factory=dict)
-    masking: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    vocabulary: int = 2048
-    targets: str = "tokens"  # tokens, words or spans
-    static: bool = False  # the masks of a row never change
-    padded: bool = False  # a document a row instead of packed rows
-    corpus_rows: int | None = None  # train on this many rows only
-    dense: bool = False  # logits at every position
-    compiled: bool = False
-    attention: str = ""  # "batched" or "fused" instead of the package's choice
-    cosine: bool = False
-    averaging: float = 0.0
-    last_rate: float | None = None  # the mask rate at the last step; it changes in a line
-    batch_ramp: bool = False  # 8 rows, then 16, then 32
-    length_ramp: bool = False  # rows of 16, then 32, then 64 tokens; the tokens of a batch stay
-    search: tuple[float, ...] = ()
-    against: str = "base"  # the row that differs by this one change
-
-
-def _ladder() -> tuple[Row, ...]:
-    small: dict[str, Any] = {"corpus_rows": 1000, "group": "small corpus"}
-    return (
-        Row("base", "base", search=(2e-3, 4e-3, 8e-3, 1.6e-2)),
-        Row("logits at every position", "speed", dense=True),
-        Row("padded rows", "speed", padded=True),
-        Row("bf16", "speed", {"precision": "bf16"}),
-        Row("compiled", "speed", compiled=True),
-        Row("attention in three products", "speed", attention="batched"),
-        Row("mask rate 15%", "masks", masking={"rate": 0.15}),
-        Row("mask rate 20%", "masks", masking={"rate": 0.2}),
-        Row("mask rate 40%", "masks", masking={"rate": 0.4}),
-        Row("mask rate 30% to 15%", "masks", last_rate=0.15),
-        Row("80/10/10", "masks", masking={"scheme": "80/10/10"}),
-        Row("whole words", "masks", targets="words"),
-        Row("spans", "masks", targets="spans"),
-        Row("AdamW", "optimizer", {"optimizer": "adamw"}, search=(2e-3, 4e-3, 8e-3, 1.6e-2)),
-        Row("learning rate / 4", "optimizer", {"learning_rate": TRAIN.learning_rate / 4}),
-        Row("learning rate x 4", "optimizer", {"learning_rate": TRAIN.learning_rate * 4}),
-        Row("no weight decay", "optimizer", {"weight_decay": 0.0}),
-        Row("weight decay x 4", "optimizer", {"weight_decay": 0.2}),
-        Row("no warm-up", "schedule", {"warmup": 0.0}),
-        Row("warm-up 20%", "schedule", {"warmup": 0.2}),
-        Row("constant", "schedule", {"decay": 0.0}),
-        Row("falling line", "schedule", {"decay": 0.95}),
-        Row("cosine", "schedule", cosine=True),
-        Row("averaged weights", "schedule", averaging=0.98),
-        Row("constant, averaged", "schedule", {"decay": 0.0}, averaging=0.98, against="constant"),
-        Row("batch of 8", "batch", {"batch_rows": 8}, search=(2e-3, 4e-3, 8e-3, 1.6e-2)),
-        Row("batch of 128", "batch", {"batch_rows": 128}, search=(4e-3, 8e-3, 1.6e-2, 3.2e-2)),
-        Row("batch ramp 8 to 32", "batch", batch_ramp=True),
-        Row("length ramp 16 to 64", "batch", length_ramp=True),
-        Row("vocabulary 1,024", "vocabulary", vocabulary=1024),
-        Row("vocabulary 4,096", "vocabulary", vocabulary=4096),
-        Row("vocabulary 8,192", "vocabulary", vocabulary=8192),
-        Row("1,000 rows", **small),
-        Row("1,000 rows, static masks", static=True, against="1,000 rows", **small),
-        Row("1,000 rows, dropout 10%", model={"dropout": 0.1}, against="1,000 rows", **small),
-        Row("1,000 rows, dropout 30%", model={"dropout": 0.3}, against="1,000 rows", **small),
-        Row("dropout 10%", "small corpus", model={"dropout": 0.1}),
-        Row("together", "together", {"decay": 0.0}, {"scheme": "80/10/10"}, averaging=0.98, length_ramp=True),
-    )
-
-
-LADDER = {row.name: row for row in _ladder()}
-
-
-# -- streams ----------------------------------------------------------------------------------------------------------
-
-
-class LadderStream(BatchStream):
-    """The package's stream with a row's change of rows, masks, or their growth over the run."""
-
-    def __init__(self, row: Row, dataset: Dataset, masking: MaskingConfig, config: TrainConfig):
-        rows = padded_rows(dataset, config.row_length) if row.padded else dataset.train[: row.corpus_rows]
-        super().__init__(rows, dataset.tokenizer, masking, config.batch_rows, config.seed)
-        self.row, self.steps, self.length = row, config.steps, config.row_length
-        names = (dataset.tokenizer.token_of(i) for i in range(dataset.tokenizer.vocabulary_size))
-        self.continues = torch.tensor([name.startswith("##") for name in names])
-
-    def batch(self, step: int) -> Batch:
-        """Batch number `step`, counted from 0."""
-        row, done = self.row, step / self.steps
-        epoch, number = self.rows_of(step)
-        third = min(2, int(3 * done))
-        if row.batch_ramp:
-            kept = (8, 16, 32)[third] * len(number) // 32
-            epoch, number = epoch[:kept], number[:kept]
-        ids = self.ids_of(number).astype(np.int64)
-        noise = row_noise(self.seed, np.zeros_like(epoch) if row.static else epoch, number, ids.shape[1])
-        if row.length_ramp:
-            length = self.length * (1, 2, 4)[third] // 4
-            ids = ids.reshape(-1, length)
-            noise = noise.reshape(3, -1, length)
-        masking = self.masking
-        if row.last_rate is not None:
-            masking = replace(masking, rate=masking.rate + (row.last_rate - masking.rate) * done)
-        return self._masked(torch.from_numpy(ids), noise, masking)
-
-    def _masked(self, ids: Tensor, noise: Tensor, masking: MaskingConfig) -> Batch:
-        tokenizer = self.tokenizer
-        special = torch.tensor(tokenizer.special_ids)
-        order = noise[0].masked_fill(torch.isin(ids, special), 2.0)
-        wanted = ((order < 2).sum(dim=1) * masking.rate).round().long().clamp(min=1)
-        if self.row.targets == "words":
-            targets = whole_words(order, wanted, self.continues[ids])
-        else:
-            targets = {"tokens": lowest, "spans": spans}[self.row.targets](order, wanted)
-        words = (tokenizer.mask_id, tokenizer.special_ids, tokenizer.vocabulary_size)
-        inputs = corrupt(ids, targets, masking.scheme, *words, noise[1:])
-        width = max(1, round(ids.shape[1] * masking.rate))
-        positions, labels = gather_targets(ids.masked_fill(~targets, IGNORED), width)
-        return Batch(inputs, positions, labels, ids != tokenizer.pad_id)._trimmed()
-
-
-def whole_words(order: Tensor, wanted: Tensor, continues: Tensor) -> Tensor:
-    """Whole words in the order of their first piece's noise, while they fit into the wanted count; (B, T)."""
-    word = (~continues).long().cumsum(dim=1)
-    targets = torch.zeros_like(continues)
-    for b in range(len(order)):
-        pieces: dict[int, list[int]] = {}
-        for place in (order[b] < 2).nonzero()[:, 0].tolist():
-            pieces.setdefault(int(word[b, place]), []).append(place)
-        left = int(wanted[b])
-        for places in sorted(pieces.values(), key=lambda places: float(order[b, places[0]])):
-            if len(places) <= left:
-                targets[b, places] = True
-                left -= len(places)
-    return targets
-
-
-def lowest(order: Tensor, wanted: Tensor) -> Tensor:
-    """The `wanted` (B,) tokens of each row with the smallest noise, (B, T)."""
-    return order.argsort(dim=1).argsort(dim=1) < wanted[:, None]
-
-
-def spans(order: Tensor, wanted: Tensor) -> Tensor:
-    """Neighbours hidden together: spans of 1 to 10 tokens, 3.8 on average before cutting (arXiv 1907.10529)."""
-    targets = torch.zeros_like(order, dtype=torch.bool)
-    for b in range(len(order)):
-        open_places = order[b] < 2
-        for start in order[b].argsort().tolist():
-            left = int(wanted[b] - targets[b].sum())
-            if left <= 0:
-                break
-            # The noise beyond what chose the place is as good as a fresh draw.
-            u = max(float(order[b, start] * 7919 % 1.0), 1e-9)
-            length = min(10, 1 + int(math.log(u) / math.log(0.8)), left)
-            stretch = slice(start, start + length)
-            targets[b, stretch] |= open_places[stretch]
-    return targets
-
-
-def padded_rows(dataset: Dataset, length: int) -> np.ndarray:
-    """Each training document in rows of its own, the last one padded, (N, T)."""
-    tokenizer = dataset.tokenizer
-    rows = []
-    for ids in tokenizer.encode_many([document.text for document in dataset.corpus.split("train")]):
-        for start in range(0, len(ids), length):
-            piece = ids[start : start + length]
-            rows.append(piece + [tokenizer.pad_id] * (length - len(piece)))
-    return np.array(rows, dtype=np.uint16)
-
 
 # -- one run ----------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import architectures, ladder, plateau
+from experiments import architectures, ladder, ladder_rows, ladder_streams, plateau
 from experiments.bench import FOLDER, Results, train
 from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
 from llm_lab.model.heads import MaskedLanguageModel
@@ -27,8 +27,8 @@ def noise(tiny_dataset):
 
 def stream(dataset, **change):
     """The ladder's stream for a row with these changes."""
-    row = ladder.Row("test", "test", **change)
-    return ladder.LadderStream(row, dataset, MaskingConfig(), CONFIG)
+    row = ladder_rows.Row("test", "test", **change)
+    return ladder_streams.LadderStream(row, dataset, MaskingConfig(), CONFIG)
 
 
 def test_the_base_is_the_packages_own_stream(tiny_dataset):
@@ -43,7 +43,7 @@ def test_single_tokens_are_those_that_the_package_chooses(tiny_dataset, noise):
     ids, uniform, order = noise
     wanted = ((order < 2).sum(dim=1) * 0.3).round().long().clamp(min=1)
     theirs = choose_targets(ids, MaskingConfig(), tiny_dataset.tokenizer.special_ids, uniform)
-    assert torch.equal(ladder.lowest(order, wanted), theirs)
+    assert torch.equal(ladder_streams.lowest(order, wanted), theirs)
 
 
 def test_whole_words_are_hidden_whole_and_not_too_many(noise):
@@ -51,7 +51,7 @@ def test_whole_words_are_hidden_whole_and_not_too_many(noise):
     continues = torch.rand(order.shape, generator=torch.Generator().manual_seed(0)) < 0.4
     continues[:, 0] = False
     wanted = torch.full((len(order),), 5)
-    hidden = ladder.whole_words(order, wanted, continues)
+    hidden = ladder_streams.whole_words(order, wanted, continues)
     for b in range(len(order)):
         words: list[list[int]] = []
         for t in range(order.shape[1]):
@@ -64,10 +64,10 @@ def test_whole_words_are_hidden_whole_and_not_too_many(noise):
 def test_spans_are_runs_of_neighbours_with_the_wanted_count(noise):
     _, _, order = noise
     wanted = torch.full((len(order),), 6)
-    hidden = ladder.spans(order, wanted)
+    hidden = ladder_streams.spans(order, wanted)
     assert hidden.sum(dim=1).tolist() == [6] * len(order) and not hidden[order == 2].any()
     runs = (hidden[:, 1:] & hidden[:, :-1]).sum()
-    single = ladder.lowest(order, wanted)
+    single = ladder_streams.lowest(order, wanted)
     assert runs > 1.5 * (single[:, 1:] & single[:, :-1]).sum()  # more neighbours than chance gives
 
 
@@ -96,7 +96,7 @@ def test_the_ramps_grow(tiny_dataset):
 
 
 def test_padded_rows_hold_every_token_once(tiny_dataset):
-    rows = ladder.padded_rows(tiny_dataset, 16)
+    rows = ladder_streams.padded_rows(tiny_dataset, 16)
     documents = tiny_dataset.tokenizer.encode_many([d.text for d in tiny_dataset.corpus.split("train")])
     assert rows[rows != tiny_dataset.tokenizer.pad_id].tolist() == [token for ids in documents for token in ids]
 
