@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "home": set(),
 }
 ONLY_IMPORTED_BY = {"cli": {"__main__"}, "checks": {"cli"}}
+AROUND = {"lab", "tools", "tests", "benchmarks", "exercises"}
 DEPTH, LINES = 6, 330
 
 
@@ -78,9 +79,10 @@ def forbidden_imports(graph: dict[str, set[str]]) -> list[str]:
 def depth_of(graph: dict[str, set[str]]) -> tuple[int, list[str]]:
     """Return the number of imports on the longest chain below the entry points, and the chain.
 
-    The entry points __main__ and cli, which import everything, and the folders' __init__ files are not counted.
+    The entry points __main__ and cli, which import everything, and the folders' __init__ files are not counted. Nor is
+    checks, which only cli imports and whose lessons import what they ask about: its own chains have a test below.
     """
-    entry = {f"{PACKAGE}.__main__", f"{PACKAGE}.cli"}
+    entry = {f"{PACKAGE}.__main__", f"{PACKAGE}.cli"} | {module for module in graph if part_of(module) == "checks"}
     entry |= {folder for folder in graph if any(module.startswith(f"{folder}.") for module in graph)}
 
     @cache
@@ -125,12 +127,20 @@ def test_the_chains_are_short() -> None:
     assert depth <= DEPTH, " -> ".join(chain)
 
 
+def test_the_chains_among_the_checks_are_short() -> None:
+    checks = {name: targets for name, targets in graph_of(ROOT / PACKAGE).items() if part_of(name) == "checks"}
+    own = {name: {target.replace("checks", "own") for target in checks[name] & set(checks)} for name in checks}
+    own = {name.replace("checks", "own"): targets for name, targets in own.items()}
+    depth, chain = depth_of(own)
+    assert 1 <= depth <= DEPTH, " -> ".join(chain)
+
+
 def test_the_package_imports_nothing_of_the_repository_around_it() -> None:
     for path in MODULES.values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-            assert not {name.split(".")[0] for name in names} & {"lab", "tools", "tests", "benchmarks"}, path
+            assert not {name.split(".")[0] for name in names} & AROUND, path
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -140,8 +150,12 @@ def test_a_file_is_one_readable_concept(path: Path) -> None:
 
 
 def test_every_module_has_its_test_file() -> None:
-    """A module text/masking.py is tested in tests/text/test_masking.py or in tests/test_masking.py."""
+    """A module text/masking.py is tested in tests/text/test_masking.py or in tests/test_masking.py.
+
+    One file, tests/checks/test_exercises.py, tries the exercises of all lessons.
+    """
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    tests |= {f"test_{path.stem}.py" for path in (ROOT / PACKAGE / "checks").glob("lesson_[0-9][0-9]_*.py")}
     missing = [name for name, path in MODULES.items() if needs_tests(path) and f"test_{path.stem}.py" not in tests]
     assert not missing
 
