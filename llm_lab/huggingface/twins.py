@@ -1,24 +1,21 @@
 """Our model as one of `transformers`, and back, with the same logits.
 
 Two of our shapes have a twin there: the default one is ModernBERT with global attention (arXiv 2412.13663), and
-`BERT_SHAPE` is BERT (arXiv 1810.04805). `transformers` is an optional package (the extra `hub`); it is imported when
-something here is called.
+`BERT_SHAPE` is BERT (arXiv 1810.04805). `transformers` is an optional package (the extra `hub`).
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 from torch import Tensor
 
 from llm_lab.config import BERT_SHAPE, ModelConfig
 from llm_lab.model.heads import MaskedLanguageModel
 from llm_lab.model.positions import ROTARY_BASE
-from llm_lab.tasks.pretrained import Pretrained
-from llm_lab.text.tokenizer import Tokenizer
+from llm_lab.text.tokenizer import Tokenizer, TokenizerError
 
 
 class ExportError(ValueError):
@@ -49,23 +46,6 @@ THEIR_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def export(pretrained: Pretrained, folder: Path | str) -> None:
-    """Write a folder that `AutoModelForMaskedLM` and `AutoTokenizer` load without a network.
-
-    Raises ExportError for an architecture that `transformers` doesn't have, for a folder that isn't empty, or when
-    `transformers` is missing.
-    """
-    folder = Path(folder)
-    twin_of(pretrained.model.config)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExportError(f"{folder} already holds something: choose another folder.")
-    their_tokenizer = to_transformers_tokenizer(pretrained.tokenizer, pretrained.model.config.max_length)
-    their_model = to_transformers(pretrained.model, pretrained.tokenizer)
-    os.makedirs(folder, exist_ok=True)
-    their_tokenizer.save_pretrained(folder)
-    their_model.save_pretrained(folder)
-
-
 def twin_of(config: ModelConfig) -> str:
     """The class of `transformers` that computes what this architecture does. Raises ExportError if there is none."""
     for name, needed in SHARED.items():
@@ -90,7 +70,7 @@ def _words(settings: dict[str, Any]) -> str:
 
 def to_transformers(model: MaskedLanguageModel, tokenizer: Tokenizer, **options: Any) -> Any:
     """The twin of the same shape with our weights; `options` go to its configuration. Raises ExportError."""
-    twin, config, library = twin_of(model.config), model.config, _transformers()
+    twin, config, library = twin_of(model.config), model.config, require_transformers()
     shared = {
         "vocab_size": config.vocabulary_size,
         "hidden_size": config.width,
@@ -174,7 +154,7 @@ def _require_global_attention(their_config: Any) -> None:
 
 def to_transformers_tokenizer(tokenizer: Tokenizer, max_length: int) -> Any:
     """The same tokenizer behind the interface of `transformers`."""
-    return _transformers().PreTrainedTokenizerFast(
+    return require_transformers().PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.core,
         model_max_length=max_length,
         pad_token="[PAD]",
@@ -183,6 +163,20 @@ def to_transformers_tokenizer(tokenizer: Tokenizer, max_length: int) -> Any:
         sep_token="[SEP]",
         mask_token="[MASK]",
     )
+
+
+def from_transformers_tokenizer(their_tokenizer: Any) -> Tokenizer:
+    """Ours from a fast tokenizer of theirs. Raises ExportError for one without [PAD], [UNK], [CLS], [SEP] or [MASK]."""
+    theirs = getattr(their_tokenizer, "backend_tokenizer", None)
+    if theirs is None:
+        raise ExportError(f"{type(their_tokenizer).__name__} is no fast tokenizer: ours is made of a tokenizer.json.")
+    core = tokenizers.Tokenizer.from_str(theirs.to_str())
+    core.no_padding()  # a call such as their_tokenizer(texts, padding=True) leaves these switched on
+    core.no_truncation()
+    try:
+        return Tokenizer(core)
+    except TokenizerError as error:
+        raise ExportError(f"this tokenizer can't be ours: {error}") from error
 
 
 def _names(config: ModelConfig) -> dict[str, tuple[str, ...]]:
@@ -242,7 +236,8 @@ def _bert_names(config: ModelConfig) -> dict[str, tuple[str, ...]]:
     return names
 
 
-def _transformers() -> Any:
+def require_transformers() -> Any:
+    """The library, imported. Raises ExportError, in one sentence, where it is missing."""
     try:
         import transformers
     except ImportError as error:
