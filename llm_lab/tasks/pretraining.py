@@ -5,7 +5,6 @@ run.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,19 +15,17 @@ from torch import nn
 
 from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
 from llm_lab.home import write_atomically
-from llm_lab.model.heads import MaskedLanguageModel
-from llm_lab.tasks.known_language import compare
-from llm_lab.tasks.masked_language_model import loss_sum, pseudo_perplexity, score
-from llm_lab.tasks.pretrained import Pretrained, save_pretrained
-from llm_lab.text.baselines import ladder
-from llm_lab.text.batches import Batch, fixed_batches
+from llm_lab.model.heads import MaskedLanguageModel, count_parameters
+from llm_lab.tasks.card import CARD_FILE, pretraining_card
+from llm_lab.tasks.held_out import answers, documents_of, exam_result, held_out_batches, unigram_loss
+from llm_lab.tasks.masked_language_model import loss_sum
+from llm_lab.tasks.pretrained import WEIGHTS, Pretrained, save_pretrained
 from llm_lab.text.dataset import Dataset
 from llm_lab.text.sentences import SentenceDataset
 from llm_lab.train import distributed
 from llm_lab.train.loop import Record, Trainer
-from llm_lab.train.precision import choose_device, choose_precision
+from llm_lab.train.precision import autocast, choose_device, choose_precision
 
-EVALUATION_BATCH = 64  # rows
 DEFAULTS = {"model": asdict(ModelConfig()), "masking": asdict(MaskingConfig()), "train": asdict(TrainConfig())}
 RUN_FILE = "run.json"  # what a run is: settings, corpus, precision
 
@@ -47,14 +44,6 @@ class Run:
     interrupted: bool
 
 
-def held_out_batches(dataset: Dataset | SentenceDataset, rows: int | None = None) -> list[Batch]:
-    """The held-out rows, or `rows` of them spread over all, with 15% of each hidden by fixed masks."""
-    chosen = dataset.held_out
-    if rows is not None and rows < len(chosen):
-        chosen = chosen[:: len(chosen) // rows][:rows]
-    return fixed_batches(chosen, dataset.tokenizer, dataset.evaluation_masking, EVALUATION_BATCH)
-
-
 def pretrain(
     dataset: Dataset | SentenceDataset,
     model_config: ModelConfig,
@@ -66,9 +55,9 @@ def pretrain(
 ) -> Run:
     """Train a model on a prepared corpus and leave it in `folder`.
 
-    `folder` receives run.json (what the run is), metrics.jsonl, checkpoints/ and model/. The vocabulary's size is the
-    tokenizer's. With `resume` a run that was broken off goes on; without it, a folder that holds a run is refused.
-    Raises RunError, CheckpointError, TrainingDiverged, or OSError on a full disk.
+    `folder` receives run.json (what the run is), metrics.jsonl, checkpoints/ and model/ with its card. The vocabulary's
+    size is the tokenizer's. With `resume` a run that was broken off goes on; without it, a folder that holds a run is
+    refused. Raises RunError, CheckpointError, TrainingDiverged, or OSError on a full disk.
     """
     folder = Path(folder)
     model_config = replace(model_config, vocabulary_size=dataset.tokenizer.vocabulary_size)
@@ -95,45 +84,39 @@ def pretrain(
     stream = dataset.stream(masking, train_config.batch_rows, train_config.seed, rank, world_size)
     quick, full = held_out_batches(dataset, train_config.evaluate_rows), held_out_batches(dataset)
 
+    result: dict[str, Any] = {}  # of the last evaluation, which asks for every held-out row
+
     def evaluate(model: nn.Module) -> Record:
-        return score(model, full if trainer.step == train_config.steps else quick)  # type: ignore[arg-type]
+        last = trainer.step == train_config.steps
+        found = answers(model, full if last else quick)
+        if last:
+            result.update(exam_result(found, documents_of(dataset, full)), unigram_loss=unigram_loss(dataset, full))
+        return {"held_out_loss": float(found.nats.mean()), "held_out_accuracy": float(found.right.double().mean())}
 
     def write_model(model: nn.Module) -> None:
         last = next((r for r in reversed(trainer.records) if "held_out_loss" in r), {})
-        save_pretrained(folder / "model", Pretrained(model, dataset.tokenizer, {**record, "result": last}))  # type: ignore[arg-type]
+        made = {**record, "parameters": count_parameters(model), "steps_done": trainer.step, "seconds": trainer.seconds}
+        made["result"] = {**last, **result}
+        write_atomically(folder / "model" / CARD_FILE, pretraining_card(folder.resolve().name, made).encode())
+        save_pretrained(folder / "model", Pretrained(model, dataset.tokenizer, made))  # type: ignore[arg-type]
 
     trainer = Trainer(model, stream, loss_sum, train_config, folder, evaluate, write_model, show_progress)  # type: ignore[arg-type]
     if resume:
         trainer.resume()
     records = trainer.run()
+    if distributed.is_first() and not trainer.interrupted and not _is_written(folder / "model", train_config.steps):
+        with torch.no_grad(), autocast(trainer.device, trainer.precision):
+            evaluate(model)
+        write_model(model)
     distributed.leave()
     return Run(Pretrained(model.eval(), dataset.tokenizer, record), records, folder, trainer.interrupted)
 
 
-def evaluate(pretrained: Pretrained, dataset: Dataset | SentenceDataset, documents: int = 40) -> dict[str, Any]:
-    """All measures of a model on the held-out part of a corpus, which must be tokenized with the model's tokenizer.
-
-    Loss in nats and accuracy at fixed masks on 15% of the positions; the same for word frequencies alone (unigram);
-    bits per byte of text; pseudo-perplexity over the first `documents` held-out documents. On a known language also the
-    floor, the excess over it with its standard error, and the excess by dependency kind.
-    """
-    if pretrained.tokenizer.sha != dataset.tokenizer.sha:
-        raise ValueError("the model was trained with another vocabulary than this corpus has: evaluate it on its own.")
-    batches = held_out_batches(dataset)
-    measured: dict[str, Any] = {**score(pretrained.model, batches)}
-    for baseline in ladder(dataset, batches):
-        name = baseline.name.replace(" ", "_")
-        measured |= {f"{name}_loss": baseline.loss, f"{name}_accuracy": baseline.accuracy}
-    measured["bits_per_byte"] = measured["held_out_loss"] * dataset.tokens_per_byte / math.log(2)
-    texts = dataset.held_out_texts[:documents]
-    measured["pseudo_perplexity"] = pseudo_perplexity(pretrained.model, pretrained.tokenizer, texts)
-    measured["targets"] = sum(batch.num_targets for batch in batches)
-    if isinstance(dataset, SentenceDataset):
-        compared = compare(pretrained.model, dataset)
-        measured |= {"floor": compared.floor.mean, "floor_standard_error": compared.floor.standard_error}
-        measured |= {"excess": compared.excess.mean, "excess_standard_error": compared.excess.standard_error}
-        measured["excess_by_kind"] = {kind: estimate.mean for kind, estimate in compared.excess_by_kind.items()}
-    return measured
+def _is_written(folder: Path, steps: int) -> bool:
+    """Whether a model folder and its card are those of the last step: a run may have been killed just before."""
+    if not all((folder / name).is_file() for name in (CARD_FILE, "config.json", WEIGHTS)):
+        return False
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))["record"].get("steps_done") == steps
 
 
 def _describe(

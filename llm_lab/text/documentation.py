@@ -145,7 +145,14 @@ def _modules_below(folder: Path, library: str, package: str) -> Iterator[File]:
 
 def read_file(file: File) -> list[Found]:
     """Return the cleaned docstrings of one Python file in source order; those without prose are left out."""
-    path, library, module = file
+    _, library, module = file
+    found = ((library, module, name, kind, clean(text)) for name, kind, text in raw_docstrings(file))
+    return [document for document in found if document[-1]]
+
+
+def raw_docstrings(file: File) -> list[tuple[str, str, str]]:
+    """Return (qualified name, kind, docstring as it is written) of one Python file; none if it can't be parsed."""
+    path, _, module = file
     try:
         source = Path(path).read_bytes()
         if b'"""' not in source and b"'''" not in source and module != "pydoc_data.topics":
@@ -155,9 +162,7 @@ def read_file(file: File) -> list[Found]:
             tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError):
         return []
-    docstrings = _topics(tree) if module == "pydoc_data.topics" else _docstrings(tree, module)
-    found = ((library, module, name, kind, clean(text)) for name, kind, text in docstrings)
-    return [document for document in found if document[-1]]
+    return list(_topics(tree) if module == "pydoc_data.topics" else _docstrings(tree, module))
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str, str]]:

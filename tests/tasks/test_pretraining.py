@@ -1,21 +1,25 @@
-"""From a corpus to a model: what a run leaves behind, what it refuses, and measures against closed forms."""
+"""From a corpus to a model: what a run leaves behind, its card among it, and what it refuses."""
 
+import errno
 import json
 import math
+import re
 import shutil
+import signal
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 
-from llm_lab.config import EVALUATION_MASKING, MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
 from llm_lab.tasks import pretraining as module
-from llm_lab.tasks.masked_language_model import pseudo_perplexity, score
+from llm_lab.tasks.card import pretraining_card
+from llm_lab.tasks.held_out import answers, documents_of, exam_result, held_out_batches
+from llm_lab.tasks.masked_language_model import score
 from llm_lab.tasks.pretrained import load_pretrained
-from llm_lab.tasks.pretraining import RunError, evaluate, held_out_batches, pretrain
+from llm_lab.tasks.pretraining import RunError, pretrain
 from llm_lab.text.baselines import ladder
 from llm_lab.text.batches import BatchStream
-from llm_lab.text.masking import IGNORED
 from llm_lab.train.checkpoint import CheckpointError, all_checkpoints
 from llm_lab.train.loop import read_metrics
 from llm_lab.train.precision import choose_precision
@@ -69,7 +73,10 @@ def test_the_folder_tells_what_the_run_is(run, tiny_dataset):
     assert read_metrics(run.folder / "metrics.jsonl") == run.records and len(run.records) == 120
     saved = load_pretrained(run.folder)
     assert {name: saved.record[name] for name in record} == record
-    assert saved.record["result"] == run.records[-1]
+    assert {name: saved.record["result"][name] for name in run.records[-1]} == pytest.approx(run.records[-1])
+    assert saved.record["steps_done"] == 120 and saved.record["seconds"] == pytest.approx(
+        run.records[-1]["seconds"], abs=1e-3
+    )
     assert saved.tokenizer.to_json() == tiny_dataset.tokenizer.to_json()
     ours, theirs = saved.model.state_dict(), run.pretrained.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -212,50 +219,77 @@ def test_a_damaged_checkpoint_is_named(tiny_dataset, tmp_path):
         start(tiny_dataset, tmp_path / "run", resume=True)
 
 
-# -- measures ---------------------------------------------------------------------------------------------------------
+# -- the card ---------------------------------------------------------------------------------------------------------
 
 
-def test_held_out_batches_hide_15_percent_and_a_part_is_spread_over_all(tiny_dataset):
+def card_of(folder):
+    return (folder / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_finished_run_has_a_card_with_the_interval_of_its_loss(run, tiny_dataset):
+    record = load_pretrained(run.folder).record
+    assert record["result"]["held_out_loss"] == pytest.approx(run.records[-1]["held_out_loss"])
     batches = held_out_batches(tiny_dataset)
-    rows = torch.cat([batch.inputs for batch in batches])
-    assert len(rows) == len(tiny_dataset.held_out)
-    hidden = (rows == tiny_dataset.tokenizer.mask_id).float().mean().item()
-    assert hidden == pytest.approx(EVALUATION_MASKING.rate, abs=0.04)
-    few = torch.cat([batch.inputs for batch in held_out_batches(tiny_dataset, 10)])
-    assert len(few) == 10
-    words = lambda inputs, row: (inputs == row) | (inputs == tiny_dataset.tokenizer.mask_id)  # noqa: E731
-    original = torch.from_numpy(tiny_dataset.held_out.astype("int64"))
-    places = [next(i for i, row in enumerate(original) if words(one, row).all()) for one in few]
-    assert places == list(range(0, 10 * (len(original) // 10), len(original) // 10))
-    assert len(torch.cat([b.inputs for b in held_out_batches(tiny_dataset, 10**6)])) == len(rows)
+    expected = exam_result(answers(run.pretrained.model, batches), documents_of(tiny_dataset, batches))
+    assert {name: record["result"][name] for name in expected} == expected
+    assert record["result"]["unigram_loss"] == pytest.approx(ladder(tiny_dataset, batches)[1].loss)
+    assert record["parameters"] == sum(p.numel() for p in run.pretrained.model.parameters())
+    assert card_of(run.folder) == pretraining_card("run", record)
+    low, high = expected["held_out_loss_interval"]
+    assert f"{low:.4f} to {high:.4f}" in card_of(run.folder)
 
 
-def test_measures_are_their_definitions(run, tiny_dataset):
-    measured = evaluate(run.pretrained, tiny_dataset, documents=2)
-    batches = held_out_batches(tiny_dataset)
-    assert measured["targets"] == sum(int((b.targets != IGNORED).sum()) for b in batches)
-    assert measured["held_out_loss"] == pytest.approx(run.records[-1]["held_out_loss"], rel=1e-6)
-    for step in ladder(tiny_dataset, batches):
-        name = step.name.replace(" ", "_")
-        assert measured[f"{name}_loss"] == pytest.approx(step.loss)
-        assert measured[f"{name}_accuracy"] == pytest.approx(step.accuracy)
-    texts = [d.text for d in tiny_dataset.corpus.split("held_out")]
-    tokens = sum(len(tiny_dataset.tokenizer.encode(text)) - 2 for text in texts)
-    size = sum(len(text.encode()) for text in texts)
-    assert measured["bits_per_byte"] == pytest.approx(measured["held_out_loss"] / math.log(2) * tokens / size)
-    expected = pseudo_perplexity(run.pretrained.model, tiny_dataset.tokenizer, texts[:2])
-    assert measured["pseudo_perplexity"] == pytest.approx(expected)
+def test_an_interrupted_run_has_a_card_and_the_resumed_one_the_card_of_a_whole_run(tiny_dataset, tmp_path, monkeypatch):
+    start(tiny_dataset, tmp_path / "whole" / "run")
+    real = BatchStream.batch
+
+    def interrupted(stream, step):
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return real(stream, step)
+
+    monkeypatch.setattr(BatchStream, "batch", interrupted)
+    assert start(tiny_dataset, tmp_path / "run").interrupted
+    assert "The run has not ended: this is step 4 of 6." in card_of(tmp_path / "run")
+    monkeypatch.undo()
+    start(tiny_dataset, tmp_path / "run", resume=True)
+    minutes = lambda text: re.sub("(minutes of training \\| )[0-9.]+", "\\1", text)  # noqa: E731
+    assert minutes(card_of(tmp_path / "run")) == minutes(card_of(tmp_path / "whole" / "run"))
+    assert "has not ended" not in card_of(tmp_path / "run")
 
 
-def test_a_model_that_knows_nothing_measures_as_the_uniform_one(run, tiny_dataset):
-    """All weights zero: every word has probability 1/V."""
-    import copy
+@pytest.mark.parametrize("lost", ["README.md", "model.safetensors", "config.json", "all", "the last step"])
+def test_a_run_killed_before_its_model_was_written_gets_model_and_card_when_resumed(tiny_dataset, tmp_path, lost):
+    start(tiny_dataset, tmp_path / "run")
+    model = tmp_path / "run" / "model"
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    if lost == "the last step":  # what the checkpoint before it had left
+        config = json.loads((model / "config.json").read_text())
+        config["record"]["steps_done"] = 4
+        (model / "config.json").write_text(json.dumps(config))
+        (model / "README.md").write_text("This is step 4 of 6.")
+    else:
+        for name in before if lost == "all" else [lost]:
+            (model / name).unlink()
+    start(tiny_dataset, tmp_path / "run", resume=True)
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    stamp = {path: path.stat().st_mtime_ns for path in model.iterdir()}
+    start(tiny_dataset, tmp_path / "run", resume=True)  # all is there: nothing is written again
+    assert {path: path.stat().st_mtime_ns for path in model.iterdir()} == stamp
 
-    nothing = replace(run.pretrained, model=copy.deepcopy(run.pretrained.model))
-    with torch.no_grad():
-        for parameter in nothing.model.parameters():
-            parameter.zero_()
-    measured = evaluate(nothing, tiny_dataset, documents=1)
-    assert measured["held_out_loss"] == pytest.approx(math.log(300), abs=1e-5)
-    assert measured["held_out_loss"] == pytest.approx(measured["uniform_loss"], abs=1e-5)
-    assert measured["pseudo_perplexity"] == pytest.approx(300, rel=1e-4)
+
+def test_a_full_disk_leaves_the_older_card(tiny_dataset, tmp_path, monkeypatch):
+    start(tiny_dataset, tmp_path / "run")
+    card = tmp_path / "run" / "model" / "README.md"
+    config = tmp_path / "run" / "model" / "config.json"
+    card.write_text("an older card")
+    config.write_text(config.read_text().replace('"steps_done": 6', '"steps_done": 4'))
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = module.write_atomically
+    monkeypatch.setattr(module, "write_atomically", lambda path, data: full(0) if path == card else real(path, data))
+    with pytest.raises(OSError, match="No space left"):
+        start(tiny_dataset, tmp_path / "run", resume=True)
+    assert card.read_text() == "an older card"
