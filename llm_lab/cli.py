@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llm_lab.config import SENTENCE_SIZES, SIZES, MaskingConfig, ModelConfig, TrainConfig
+from llm_lab.tasks.finetuning_config import FinetuningConfig
 
 if TYPE_CHECKING:
     from llm_lab.text.corpus import Corpus
@@ -28,6 +29,7 @@ CORPUS_HELP = (
     "docs, docs:python,numpy, grammar or grammar-easy (languages whose best loss is known; grammar:7 is another), "
     "a UTF-8 file or folder, a folder that `corpus` wrote, or hub:OWNER/NAME"
 )
+LABELLED_HELP = "a .csv or .jsonl file with the columns text and label, or tokens and tags"
 RESUMABLE = 130  # the shell's exit status for a process that Ctrl-C ended
 
 
@@ -100,11 +102,31 @@ def build_parser() -> Parser:
     evaluate.add_argument("--json", action="store_true", help="print JSON, for scripts")
     evaluate.set_defaults(run=run_evaluate)
 
+    finetune = commands.add_parser("finetune", help="teach a pretrained model a task from labelled rows")
+    finetune.add_argument("--data", required=True, type=Path, metavar="FILE", help=LABELLED_HELP)
+    finetune.add_argument("--model", required=True, type=Path, metavar="RUN", help="folder of a run or of a model")
+    finetune.add_argument("--out", required=True, type=Path, metavar="RUN2", help="folder to write")
+    held_out = "rows to measure on: a share of the data from 0 up to, not including, 1, or another file (default 0.1)"
+    finetune.add_argument("--held-out", default="0.1", metavar="SHARE|FILE", help=held_out)
+    add_flags(finetune, FinetuningConfig)
+    finetune.set_defaults(run=run_finetune)
+
+    predict = commands.add_parser("predict", help="label texts with a fine-tuned model")
+    predict.add_argument("--model", required=True, type=Path, metavar="RUN2", help="folder that `finetune` wrote")
+    source = predict.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, metavar="FILE", help=LABELLED_HELP + "; labels and tags are not read")
+    source.add_argument("--text", help="one text")
+    predict.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    predict.set_defaults(run=run_predict)
+
     export = commands.add_parser("export", help="write a model in the form of another library")
     export.add_argument("--model", required=True, type=Path, metavar="RUN", help="folder of a run or of a model")
     export.add_argument("--to", required=True, choices=["hf"], help="hf: a folder for transformers' from_pretrained")
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
     export.set_defaults(run=run_export)
+
+    progress = commands.add_parser("progress", help="show which exercises pass")
+    progress.set_defaults(run=run_progress)
     return parser
 
 
@@ -117,8 +139,8 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
             str(getattr(part, one.name))
             for size in (*SIZES.values(), *SENTENCE_SIZES.values())
             for part in _parts(size)
-            if hasattr(part, one.name)
-        }
+            if isinstance(part, config)
+        } or {str(one.default)}
         default = by_size.pop() if len(by_size) == 1 else "depends on size and corpus"
         help = f"{one.metadata['help']} ({default})".replace("%", "%%")
         if one.type == "bool":  # --flag and --no-flag
@@ -210,20 +232,52 @@ def run_fill(options: argparse.Namespace) -> int:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """`evaluate`: held-out measures, as a table or as JSON."""
+    from llm_lab.tasks.evaluation import evaluate, table
     from llm_lab.tasks.pretrained import load_pretrained
-    from llm_lab.tasks.pretraining import evaluate
 
     pretrained = load_pretrained(options.model)
     row_length = pretrained.record.get("train", {}).get("row_length", TrainConfig().row_length)
     measured = evaluate(pretrained, load_dataset(options.corpus, 0, row_length, pretrained.tokenizer))
+    print(json.dumps(measured) if options.json else "\n".join(table(measured)))
+    return 0
+
+
+def run_finetune(options: argparse.Namespace) -> int:
+    """`finetune`: train on labelled rows, and say how good the model is on others."""
+    from llm_lab.tasks.finetuning import finetune_into
+    from llm_lab.tasks.labelled import labels_of, read_parts
+    from llm_lab.tasks.pretrained import load_pretrained
+
+    settings = _with_flags(FinetuningConfig(), options)
+    task, train, held_out = read_parts(options.data, options.held_out, settings.seed)
+    kinds = "labels" if task == "classification" else "tags"
+    say(f"  {task}: {len(train):,} rows to learn from, {len(held_out):,} held out, {len(labels_of(train)):,} {kinds}.")
+    tuned = finetune_into(options.out, load_pretrained(options.model), task, train, held_out, settings)
+    if tuned is None:
+        say("Stopped and saved; the same command goes on.")
+        return RESUMABLE
+    measured = "; ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in tuned.record["result"].items())
+    say(f"The model is in {options.out / 'model'}: {measured or 'no rows were held out'}.")
+    return 0
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """`predict`: a label with its probability for each text, or a tag for each word."""
+    from llm_lab.tasks.finetuning import load_finetuned, predict_examples
+    from llm_lab.tasks.labelled import one_input, read_inputs
+
+    tuned = load_finetuned(options.model)
+    asked = one_input(options.text, tuned.task) if options.data is None else read_inputs(options.data, tuned.task)
+    found = predict_examples(tuned, asked, say)
     if options.json:
-        print(json.dumps(measured))
+        print(json.dumps(found))
         return 0
-    by_kind = measured.pop("excess_by_kind", {})
-    for name, value in measured.items():
-        print(f"{name.replace('_', ' '):<36} {value:,.{0 if name == 'targets' else 4}f}")
-    for kind, value in by_kind.items():
-        print(f"excess, {kind:<28} {value:.4f}")
+    for answer in found:
+        for one in answer if tuned.task == "tagging" else [answer]:
+            *words, probability = one.values()
+            print("".join(f"{word:<20} " for word in words) + f"{probability:.3f}")
+        if tuned.task == "tagging":
+            print()  # between sentences
     return 0
 
 
@@ -234,6 +288,14 @@ def run_export(options: argparse.Namespace) -> int:
 
     export(load_pretrained(options.model), options.out)
     say(f"The model for transformers is in {options.out}: AutoModelForMaskedLM.from_pretrained reads it.")
+    return 0
+
+
+def run_progress(options: argparse.Namespace) -> int:
+    """`progress`: lesson by lesson, and how near the predictions were."""
+    from llm_lab.checks import progress
+
+    progress()
     return 0
 
 

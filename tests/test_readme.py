@@ -19,7 +19,11 @@ import lab
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 TEXT = "sample.txt"  # made by the fixture; the documentation corpus would take a minute
-SMALLER = {"corpus": [], "pretrain": ["--size", "tiny", "--num-layers", "1", "--steps", "3"]}
+SMALLER = {
+    "corpus": [],
+    "pretrain": ["--size", "tiny", "--num-layers", "1", "--steps", "3"],
+    "finetune": ["--epochs", "1"],
+}
 FIRST_WORDS = {"corpus": [TEXT]}  # a positional argument that is replaced, by command
 PYTHONS = {"python", "python3", ".venv/bin/python", r".venv\Scripts\python"}
 
@@ -112,11 +116,13 @@ COMMANDS = commands_of(README.read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a new reader, with a small text in it."""
+    """Return the folder of a new reader, with a small text and a labelled file in it."""
     folder = tmp_path_factory.mktemp("reader")
     nouns, verbs = ("array", "tensor", "module", "function", "value"), ("returns", "holds", "reads", "changes")
     lines = [f"The {a} {v} the {b} of the {c}." for a in nouns for v in verbs for b in nouns for c in nouns]
     (folder / TEXT).write_text("\n\n".join(lines), encoding="utf-8")
+    labelled = [f"{line},{'holder' if ' holds ' in line else 'other'}" for line in lines[::7]]
+    (folder / "messages.csv").write_text("\n".join(["text,label", *labelled]), encoding="utf-8")
     return folder
 
 

@@ -1,6 +1,6 @@
-"""The masked-word head, its loss, and the model that joins it to the encoder.
+"""The masked-word head, its loss, and the model that joins it to the encoder; the label head and its model.
 
-Letters: B batch, T tokens, K chosen positions, N = B*K targets, E embedding width, V vocabulary.
+Letters: B batch, T tokens, K chosen positions, N = B*K targets, E embedding width, V vocabulary, C labels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from llm_lab.model.recurrent import RecurrentEncoder
 from llm_lab.model.window import WindowEncoder
 
 IGNORED = -100  # a target that counts for nothing
+POOLING = ("mean", "first", "each")  # what a label is given to: a row by its mean or its first token, or a token
 CHUNK = 256  # targets whose logits are computed together
 ENCODERS: dict[str, type[Encoder] | type[RecurrentEncoder] | type[WindowEncoder]] = {
     "transformer": Encoder,
@@ -116,6 +117,47 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         d_features, d_weight, d_bias = ctx.saved_tensors
         return d_features * upstream[0], d_weight * upstream[0], d_bias * upstream[0], None
+
+
+def mean_vector(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of each row's real tokens: x (B, T, E), mask (B, T) False at padding -> (B, E)."""
+    if mask is None:
+        return x.mean(dim=1)
+    real = mask[..., None].to(x.dtype)
+    return (x * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+
+class Classifier(nn.Module):
+    """A linear layer on the encoder's vectors: of a row's mean, of its first token ([CLS]), or of each chosen token."""
+
+    def __init__(self, config: ModelConfig, num_labels: int, pooling: str = "mean"):
+        super().__init__()
+        if pooling not in POOLING:
+            raise ValueError(f"pooling is {pooling!r}: choose one of {', '.join(POOLING)}.")
+        self.config, self.pooling = config, pooling
+        self.encoder = ENCODERS[config.architecture](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.width, num_labels)
+        nn.init.normal_(self.output.weight, std=INITIAL_STD)
+        nn.init.zeros_(self.output.bias)
+
+    def vectors(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+        """What the linear layer reads: ids (B, T) -> (B, K, E), with K = 1 for a row's one vector."""
+        if self.pooling == "mean":
+            return mean_vector(self.encoder(ids, mask), mask)[:, None]
+        return self.encoder(ids, mask, positions if self.pooling == "each" else torch.zeros_like(ids[:, :1]))
+
+    def forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+        """ids (B, T), positions (B, K) -> logits (B, K, C). A row's one label stands at K = 1, whatever its position.
+
+        `mask` (B, T) is True at real tokens; None means that there is no padding.
+        """
+        return self.output(self.dropout(self.vectors(ids, mask, positions)))
+
+    def loss_sum(self, ids: Tensor, positions: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The sum of -log p(label) over targets (B, K), in nats; a target of -100 counts for nothing."""
+        logits = self(ids, mask, positions).float().flatten(0, 1)
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
 def count_parameters(model: nn.Module) -> int:
