@@ -11,7 +11,10 @@ from llm_lab.checks.design import Design
 from tests.checks.samples_of_exercises import SCALE
 from tools.mutate_answers import WANTED, Trial, mutants, try_answer, try_exercise
 
-CODE = [one for one in exercises() if isinstance(one, Write) and not isinstance(one, Design)]
+# Not sampled: any architecture is a right encoder, and a mutant may be one. Attention in loops gives a constant,
+# without slopes, where nobody may attend to anything; its equal mutants count as different there.
+LEFT_OUT = {"08.encoder", "06.attention"}
+CODE = [one for one in exercises() if isinstance(one, Write) and not isinstance(one, Design) and one.id not in LEFT_OUT]
 SAMPLE, INPUTS = 6, 40  # mutants of each right answer, and inputs on which they must differ
 
 
