@@ -155,7 +155,7 @@ def test_every_module_has_its_test_file() -> None:
     One file, tests/checks/test_exercises.py, tries the exercises of all lessons.
     """
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
-    tests |= {f"test_{path.stem}.py" for path in (ROOT / PACKAGE / "checks").glob("lesson_[0-9][0-9]_*.py")}
+    tests |= {f"test_{path.stem}.py" for path in (ROOT / PACKAGE / "checks" / "lessons").glob("lesson_[0-9][0-9]_*.py")}
     missing = [name for name, path in MODULES.items() if needs_tests(path) and f"test_{path.stem}.py" not in tests]
     assert not missing
 

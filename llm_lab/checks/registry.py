@@ -1,4 +1,4 @@
-"""All exercises: each module lesson_NN_*.py beside this one holds a tuple EXERCISES, one of them an INTRODUCTION."""
+"""All exercises: each module lessons/lesson_NN_*.py holds a tuple EXERCISES, one of them an INTRODUCTION."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from types import ModuleType
 
 from llm_lab.checks.exercise import Exercise
 
-PATTERN = "lesson_[0-9][0-9]_*.py"
+MODULES = sorted((Path(__file__).parent / "lessons").glob("lesson_[0-9][0-9]_*.py"))
 
 
 def lessons() -> list[str]:
     """The numbers of the lessons that have exercises, two digits each."""
-    return sorted({path.stem[7:9] for path in Path(__file__).parent.glob(PATTERN)})
+    return sorted({path.stem[7:9] for path in MODULES})
 
 
 @cache
@@ -31,8 +31,8 @@ def introduction(lesson: str) -> str:
 
 
 def _modules(lesson: str) -> list[ModuleType]:
-    names = sorted(path.stem for path in Path(__file__).parent.glob(PATTERN) if path.stem[7:9] == lesson)
-    return [importlib.import_module(f"llm_lab.checks.{name}") for name in names]
+    names = [path.stem for path in MODULES if path.stem[7:9] == lesson]
+    return [importlib.import_module(f"llm_lab.checks.lessons.{name}") for name in names]
 
 
 def exercises(lesson: str | None = None) -> list[Exercise]:

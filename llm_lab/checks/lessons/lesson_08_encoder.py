@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llm_lab.checks.catalogue import catalogue
 from llm_lab.checks.code import Write
-from llm_lab.checks.lesson_08_look import an_encoder, an_encoder_that_learns, look_at_encoder
+from llm_lab.checks.lessons.lesson_08_look import an_encoder, an_encoder_that_learns, look_at_encoder
 
 ENCODER = Write(
     id="08.encoder",
