@@ -1,6 +1,6 @@
 """The encoder: transformers' ModernBERT with the same weights, and its own sparse path against the dense one.
 
-BERT with the same weights: tests/test_huggingface.py.
+BERT with the same weights: tests/huggingface/test_twins.py.
 """
 
 import math
