@@ -18,7 +18,7 @@ def rnn_states_by_a_cell(rnn, x):
     for word in x.unbind(1):
         states.append(torch.nn.functional.linear(word, from_word, word_bias + past_bias) + states[-1] @ from_past.mT)
         states[-1] = torch.tanh(states[-1])
-    return torch.stack(states[1:]).transpose(0, 1)
+    return torch.stack(states[1:], dim=1)
 
 
 def reverse_words_row_by_row(x, lengths):

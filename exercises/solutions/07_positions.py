@@ -75,3 +75,18 @@ def three_tests_place_by_place(encode, ids):
 
     in_order = list(range(T))
     return differs(in_order, 7), differs(in_order[::-1], 0), differs(in_order[3:] + in_order[:3][::-1], 0)
+
+
+def own_bias(num_heads, length):
+    place = torch.arange(length)
+    to_the_right = place - place[:, None]
+    wanted = torch.tensor([-1, 1, -2, 2]).repeat(num_heads)[:num_heads, None, None]
+    return -3.0 * (to_the_right - wanted).abs()
+
+
+def own_bias_with_sides(num_heads, length):
+    place = torch.arange(length)
+    right = (place - place[:, None]).float()
+    one_before, one_behind = -(right + 1).abs(), -(right - 1).abs()
+    before, behind = (-0.3 * torch.where(side > 0, side, -8 * side) for side in (-right, right))
+    return torch.stack([one_before, one_behind, before, behind] * num_heads)[:num_heads]

@@ -34,7 +34,7 @@ class Design(Write):
     kind: str = "design"
     facts: Callable[[Any], dict[str, Any]]
     when: dict[str, Callable[[dict[str, Any]], bool]]
-    measure: Callable[[Any], float]
+    measure: Callable[..., float]  # of the answer
     goal: float
     unit: str
     about: str  # what the run is and how long it takes, in a sentence
@@ -46,11 +46,12 @@ class Design(Write):
         if not callable(answer):
             given = f"got {kind_of(answer)}: give the function itself, without brackets and arguments behind its name."
             return Verdict(False, given, "no function")
-        looked = guard.run(lambda: self.facts(answer), SECONDS)
+        seconds = max(SECONDS, self.seconds)
+        looked = guard.run(lambda: self.facts(answer), seconds)
         if guard.is_stub(answer, looked):
             return self.not_started()
         if looked.timed_out:
-            return Verdict(False, f"stopped after {SECONDS:g} seconds: does your code come to an end?", "no end")
+            return Verdict(False, f"stopped after {seconds:g} seconds: does your code come to an end?", "no end")
         if looked.error is not None:
             return Verdict(False, f"your code raises {guard.told(looked)}.", "raises")
         return self._by_facts(looked.value) or self._measured(answer, looked.value)

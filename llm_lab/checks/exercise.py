@@ -64,8 +64,10 @@ def one_line(text: str) -> str:
 
 # Mistakes that any answer can make; a catalogue may not use these names.
 NOT_STARTED = "not started"
+MISSING, BROKEN = "a part is missing", "a part is broken"  # of an assembly
 ALWAYS = (
-    NOT_STARTED, "raises", "no end", "returns nothing", "changes its input", "draws from the global generator",
+    NOT_STARTED, MISSING, BROKEN, "raises", "no end", "returns nothing", "changes its input",
+    "draws from the global generator",
     "wrong type", "wrong shape", "wrong dtype", "wrong device", "no function", "wrong arguments", "no number",
     "no such choice", "in percent",
 )  # fmt: skip

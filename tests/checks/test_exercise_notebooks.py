@@ -7,6 +7,7 @@ from traitlets.config import Config
 
 from llm_lab.checks import answers, exercises, registry
 from llm_lab.checks.code import Write
+from tests.checks.kept_parts import keep_parts
 from tests.test_notebooks import ROOT, broken_links, prose_of
 from tools.build_exercises import STUB, notebook_of, path_of
 
@@ -26,6 +27,7 @@ def test_a_solved_notebook_runs_and_passes(lesson, tmp_path, monkeypatch, capsys
     """As in Jupyter: the same cells in an interactive shell, each stub filled with the right answer."""
     monkeypatch.setenv("LLM_LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LLM_LAB_FAST", "1")
+    keep_parts()  # of earlier lessons
     monkeypatch.chdir(ROOT / "exercises")
     by_id = {one.id: one for one in exercises(lesson)}
     shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))

@@ -37,8 +37,8 @@ blank, on average? (ln 2 = 0.693, ln 100 = 4.605.)""",
         "Add the three costs and divide by three.",
     ),
     explanation="""\
-0.693, 0.693 and 4.605 nats, together 5.991, which is 1.997 a blank. An even guess among seven words would have cost
-less. The order matters: first the logarithms, then the mean.""",
+0.693, 0.693 and 4.605 nats, together 5.991, which is 1.997 a blank. An even guess among seven words would have
+cost less. The order matters: first the logarithms, then the mean.""",
     truth=(2 * math.log(2) + math.log(100)) / 3,
     tolerance=0.01,
     look="Compute the cost of each blank first, as the card says with ln, and then the mean of the three.",
@@ -98,9 +98,9 @@ CROSS_ENTROPY = Write(
     title="What a guess costs in the long run",
     task="""\
 Write `cross_entropy(p, q)`. `p` and `q` have shape (N, V): in each row the true probabilities of V words, and the
-guessed ones. It returns what each guess pays in the long run, in nats: a tensor of shape (N,) and of the dtype of `p`.
-A word that can't come (p = 0) costs nothing, even if it was given q = 0. A word that can come and was given q = 0
-costs infinitely much.""",
+guessed ones. It returns what each guess pays in the long run, in nats: a tensor of shape (N,) and of the dtype of
+`p`. A word that can't come (p = 0) costs nothing, even if it was given q = 0. A word that can come and was given
+q = 0 costs infinitely much.""",
     why="It is the loss of all models of this course. The zeros are where real programs print NaN.",
     difficulty=2,
     minutes=6,
@@ -112,8 +112,8 @@ costs infinitely much.""",
         about p.""",
     ),
     explanation="""\
-Where p is 0 the product is set to 0. Everywhere else the logarithm of 0 may do what it likes: -ln 0 is infinite, and so
-is the price. `torch.special.xlogy(p, q)` is the same product, with 0 for 0 times the logarithm of 0.""",
+Where p is 0 the product is set to 0. Everywhere else the logarithm of 0 may do what it likes: -ln 0 is infinite,
+and so is the price. `torch.special.xlogy(p, q)` is the same product, with 0 for 0 times the logarithm of 0.""",
     stub="""
 def cross_entropy(p, q):
     '''What guesses q pay when p is the truth, in nats: (N, V), (N, V) -> (N,).'''
@@ -129,10 +129,16 @@ def cross_entropy(p, q):
 + (p * q.log())
 
 # zeros made small
-You add a small number to q, or raise q to it, so that the logarithm stays finite. Then a guess of 0 for a word that can
-come costs about twenty nats, and every other guess a trifle too little. Look at the zeros of p instead.
+You add a small number to q, or raise q to it, so that the logarithm stays finite. Then a guess of 0 for a word that
+can come costs about twenty nats, and every other guess a trifle too little. Look at the zeros of p instead.
 - q.log()
 + (q + 1e-9).log()
+
+# infinite made finite
+`nan_to_num` hides NaN, and makes the infinite price a huge finite one. Where does the NaN come from, and which of the
+two is an honest number?
+- torch.where(p > 0, p * q.log(), 0.0)
++ (p * q.log()).nan_to_num()
 
 # guesses of 0 are free
 A word that was given 0 costs nothing, whether it can come or not. Which of the two numbers decides that?
@@ -214,8 +220,8 @@ SOFTMAX = Mend(
     title="A softmax that breaks",
     task="""\
 `softmax(z)` takes logits (N, V), and returns probabilities (N, V): each row makes 1. The code below is that of the
-lesson, and was right for one row of small numbers. Now there are several rows, and a logit may be 1,000, -1,000, or
--inf for a forbidden word. Mend it. (`torch.softmax` passes, but first find the two faults.)""",
+lesson, and was right for one row of small numbers. Now there are several rows, and a logit may be 1,000, -1,000,
+or -inf for a forbidden word. Mend it. (`torch.softmax` passes, but first find the two faults.)""",
     why="exp(89) is too large for a float32. The loss of a whole run becomes NaN at the first such logit.",
     difficulty=2,
     minutes=6,
@@ -229,8 +235,7 @@ run it on `torch.zeros(2, 2)`, and then on `torch.tensor([[1000.0, 1000.0]])`. B
     ),
     explanation="""\
 Two faults: one sum for the whole table, and exponents without a limit. Less the row's largest logit, the largest
-exponent
-is 0 and the sum at least 1: nothing can overflow, and nothing is divided by 0.""",
+exponent is 0 and the sum at least 1: nothing can overflow, and nothing is divided by 0.""",
     stub="""
 def softmax(z):
     '''Logits (N, V) -> probabilities (N, V); each row makes 1.'''
@@ -251,7 +256,8 @@ Nothing overflows any more. But the whole table makes 1, and not each row.
 + .sum()
 
 # down the columns
-Each column makes 1. A column holds one word's logits from different guesses, which have nothing to do with each other.
+Each column makes 1. A column holds one word's logits from different guesses, which have nothing to do with each
+other.
 - z.max(dim=1
 + z.max(dim=0
 - .sum(dim=1
@@ -259,8 +265,7 @@ Each column makes 1. A column holds one word's logits from different guesses, wh
 
 # one maximum for all rows
 You take the largest logit of the whole table off all rows. A row far below it becomes nothing but zeros, and 0 over 0
-is
-NaN.
+is NaN.
 - z.max(dim=1, keepdim=True).values
 + z.max()
 
@@ -270,11 +275,19 @@ You take the mean off each row. That may leave a large exponent: which number mu
 + z.mean(dim=1, keepdim=True)
 
 # a little in the denominator
-A small number below the line saves you from 0 over 0, but such rows come out as zeros, and exp(900) is infinite still.
+A small number below the line saves you from 0 over 0, but such rows come out as zeros, and exp(900) is infinite
+still.
 - (z - z.max(dim=1, keepdim=True).values).exp()
 + z.exp()
 - positive.sum(dim=1, keepdim=True)
 + (positive.sum(dim=1, keepdim=True) + 1e-9)
+
+# NaN painted over
+`nan_to_num` turns NaN into 0, so a row with a large logit has no probabilities at all. Keep the NaN from arising.
+- (z - z.max(dim=1, keepdim=True).values).exp()
++ z.exp()
+- return positive / positive.sum(dim=1, keepdim=True)
++ return (positive / positive.sum(dim=1, keepdim=True)).nan_to_num()
 
 # logits cut off
 You limit the logits. Two logits above the limit become equal, and their difference was all that mattered.

@@ -32,10 +32,10 @@ ONE_STEP = Write(
     id="01.one_step",
     title="One step downhill",
     task="""\
-Write `one_step(z, p, rate)`. `z` has shape (N, V): a row of logits for each of N clues. `p`, of the same shape, holds
-the true probabilities. The loss is the mean, over the N rows, of the cross-entropy between `p` and the softmax of `z`.
-Return the logits after one step of gradient descent with the learning rate `rate`, a tensor (N, V). By hand or by
-autograd: both pass.""",
+Write `one_step(z, p, rate)`. `z` has shape (N, V): a row of logits for each of N clues. `p`, of the same shape,
+holds the true probabilities. The loss is the mean, over the N rows, of the cross-entropy between `p` and the
+softmax of `z`. Return the logits after one step of gradient descent with the learning rate `rate`, a tensor (N,
+V). By hand or by autograd: both pass.""",
     why="Every optimizer of this course begins with this line, and every model ends in these logits.",
     difficulty=3,
     minutes=12,
@@ -48,8 +48,8 @@ should come out.""",
         "Against the slope: `z - rate * slope`, where the guess in the slope is `torch.softmax(z, dim=1)`.",
     ),
     explanation="""\
-Guess minus truth, divided by N because the loss is a mean, times the rate, and taken off. Autograd finds the same: make
-`z` a fresh leaf with `requires_grad_()`, compute the loss, call `backward`, and read `.grad`.""",
+Guess minus truth, divided by N because the loss is a mean, times the rate, and taken off. Autograd finds the same:
+make `z` a fresh leaf with `requires_grad_()`, compute the loss, call `backward`, and read `.grad`.""",
     stub="""
 def one_step(z, p, rate):
     '''The logits after one step: z (N, V), the truth p (N, V), the learning rate -> (N, V).'''
@@ -82,6 +82,11 @@ You divide by N and by V. A row's cross-entropy is a sum over its words; the mea
 You move the probabilities. What is learnt are the logits: they may be any number, and probabilities may not.
 - z - rate
 + torch.softmax(z, dim=1) - rate
+
+# the rate left out
+Your step has the length of the slope. The learning rate says how far to go.
+- rate * slope
++ slope
 
 # the slope alone
 You return the slope. Wanted are the logits after the step.
@@ -140,10 +145,10 @@ COUNT_TABLE = Write(
     id="01.count_table",
     title="Counting, for clues that were never seen",
     task="""\
-Write `count_table(seen, hidden, vocabulary_size, extra)`. `seen` and `hidden` are tensors of ids, (N,): a clue, and
-the word that was hidden beside it. Return a table of float32, (V, V) with V = `vocabulary_size`: row a holds the
-guess for somebody who sees a. Count how often each word was hidden beside each clue, add `extra` times the word's
-share of all hidden words (the unigram), and let each row make 1. `extra` is above 0.""",
+Write `count_table(seen, hidden, vocabulary_size, extra)`. `seen` and `hidden` are tensors of ids, (N,): a clue,
+and the word that was hidden beside it. Return a table of float32, (V, V) with V = `vocabulary_size`: row a holds
+the guess for somebody who sees a. Count how often each word was hidden beside each clue, add `extra` times the
+word's share of all hidden words (the unigram), and let each row make 1. `extra` is above 0.""",
     why="It is the baseline that every model must beat, and the extra keeps it from paying infinitely much.",
     difficulty=3,
     minutes=15,
@@ -152,13 +157,13 @@ do it on paper for the clues [0, 0, 1], the words [1, 1, 2] and three words in a
 (0, 8/9, 1/9).""",
     hints=(
         "Three steps: a table of counts, the shares of the hidden words, and a division of each row by its sum.",
-        """A pair can be written as one number, `seen * V + hidden`. `torch.bincount(..., minlength=V * V)` counts the
-        numbers, and `.view(V, V)` makes a table of them.""",
+        """A pair can be written as one number, `seen * V + hidden`. `torch.bincount(..., minlength=V * V)` counts
+        the numbers, and `.view(V, V)` makes a table of them.""",
         "`counts + extra * unigram` adds the unigram to every row. Then divide by `.sum(dim=1, keepdim=True)`.",
     ),
     explanation="""\
-A clue that was often seen follows its counts; one that was never seen has only the extra, and answers with the unigram.
-`extra` says how many blanks the unigram is worth.""",
+A clue that was often seen follows its counts; one that was never seen has only the extra, and answers with the
+unigram. `extra` says how many blanks the unigram is worth.""",
     stub="""
 def count_table(seen, hidden, vocabulary_size, extra):
     '''Probabilities (V, V): row = the word that is seen, column = the word that was hidden.'''
@@ -172,6 +177,12 @@ You count, and add nothing. A clue that was never seen gives 0 over 0, NaN, and 
 gets 0.
 - counts + extra * unigram
 + counts
+
+# only clues that were never seen
+You use the unigram where a clue was never seen, and bare counts elsewhere. A word that never stood beside a clue that
+was seen once still gets 0.
+- smoothed = counts + extra * unigram
++ smoothed = counts + unigram * (counts.sum(dim=1, keepdim=True) == 0)
 
 # every word alike
 You add the same to every word. Rare and frequent words differ, and the unigram knows it.
@@ -228,8 +239,7 @@ All rows are the unigram. Count each clue by itself.
 
 # half and half
 You take half of the counted shares and half of the unigram. A clue that was seen a thousand times needs the unigram
-less than one
-that was seen once.
+less than one that was seen once.
 - smoothed = counts + extra * unigram
 + smoothed = counts / counts.sum(dim=1, keepdim=True).clamp(min=1) + unigram
 """),

@@ -28,7 +28,7 @@ def losses_below_the_floor() -> None:
     unigram[0] = 0.0  # padding
     print("share hidden   floor   the colleague's loss")
     for rate in (0.1, 0.2, 0.3):
-        lowest = floor(language, rate, n=100).mean
+        lowest = floor(language, rate, n=250).mean
         print(f"{rate:12} {lowest:7.2f} {_colleagues_loss(unigram / unigram.sum(), rate):10.2f}")
 
 
@@ -41,8 +41,8 @@ BELOW_THE_FLOOR = Choice(
     id="01.below_the_floor",
     title="Better than the best?",
     task="""\
-A colleague reports losses on the hard language, in nats, at three mask rates; the cell below prints them beside the
-floor. The model is a simple one, and knows the word frequencies alone. What has happened?""",
+A colleague reports losses on the hard language, in nats, at three mask rates; the cell below prints them beside
+the floor. The model is a simple one, and knows the word frequencies alone. What has happened?""",
     why="The floor is a test of the whole program: who is below it has made a mistake, and the numbers say which.",
     difficulty=3,
     minutes=6,
@@ -55,8 +55,7 @@ floor. The model is a simple one, and knows the word frequencies alone. What has
     ),
     explanation="""\
 The loss is in proportion to the rate: about 4.5 nats times the share of the hidden words. The sum runs over the
-hidden words,
-and was divided by all of them: each visible word counts as a blank that costs nothing.""",
+hidden words, and was divided by all of them: each visible word counts as a blank that costs nothing.""",
     choices={
         "a": "The words of the exam stood in the training text.",
         "b": "The logarithm was taken after the mean of the probabilities.",
@@ -158,28 +157,26 @@ WINDOW_MODEL = Design(
     id="01.window_model",
     title="A better window model",
     task="""\
-Write `window_model(vocabulary_size)`. It returns a model, an `nn.Module`, that takes the ids of the two words to each
-side of a blank, a tensor (N, 4) in the order of the text, and returns logits (N, vocabulary_size) for the hidden word.
-The check trains it for 300 steps of 512 blanks of the hard language (Adam, learning rate 0.002, always the same
-blanks), and measures its loss on 2,000 other sentences. At most 100,000 parameters. The model of the lesson reaches
-about 2.5 nats in these few steps; the goal is 2.4. How far do you get?""",
+Write `window_model(vocabulary_size)`. It returns a model, an `nn.Module`, that takes the ids of the two words to
+each side of a blank, a tensor (N, 4) in the order of the text, and returns logits (N, vocabulary_size) for the
+hidden word. The check trains it for 300 steps of 512 blanks of the hard language (Adam, learning rate 0.002,
+always the same blanks), and measures its loss on 2,000 other sentences. At most 100,000 parameters. The model of
+the lesson reaches about 2.5 nats in these few steps; the goal is 2.4. How far do you get?""",
     why="Half of the art is to learn more in the same steps, and the random start counts as much as the shape.",
     difficulty=3,
     minutes=30,
     first="return the model of the lesson, five parts in `nn.Sequential`, and see what the check says.",
     setup="from torch import nn",
     hints=(
-        """300 steps are few. Three things to try: how wide the rows of the embedding are, how many hidden units there
-        are, and how large the random numbers are with which the embedding starts.""",
+        """300 steps are few. Three things to try: how wide the rows of the embedding are, how many hidden units
+        there are, and how large the random numbers are with which the embedding starts.""",
         "`nn.Embedding` starts with normal numbers of size 1. After 300 steps most of a row is still that noise.",
         """`nn.init.normal_(model[0].weight, std=0.3)` makes the start quieter. `nn.LayerNorm` before the hidden
-        layer, or
-        one table for the clues and for the output, help too.""",
+        layer, or one table for the clues and for the output, help too.""",
     ),
     explanation="""\
-The model of the lesson, with an embedding that starts at 0.3 instead of 1: the noise of the start drowns less of what
-is
-learnt. It reaches 2.34. With a norm and one table for both ends it was 2.23.""",
+The model of the lesson, with an embedding that starts at 0.3 instead of 1: the noise of the start drowns less of
+what is learnt. It reaches 2.34. With a norm and one table for both ends it was 2.23.""",
     stub="""
 def window_model(vocabulary_size):
     '''A model: ids of four clues (N, 4) -> logits (N, vocabulary_size).'''

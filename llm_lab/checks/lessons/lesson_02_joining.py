@@ -24,8 +24,8 @@ BANANA = Number(
     id="02.banana",
     title="How many merges make a banana?",
     task="""\
-Byte-pair encoding starts from letters, on the text `banana banana`. After how many merges is the word one piece? (Ties
-occur, but however they fall, the number is the same.)""",
+Byte-pair encoding starts from letters, on the text `banana banana`. After how many merges is the word one piece?
+(Ties occur, but however they fall, the number is the same.)""",
     why="A vocabulary is its letters and its merges: each merge costs an entry, so count what one of them does.",
     difficulty=1,
     minutes=3,
@@ -36,8 +36,8 @@ occur, but however they fall, the number is the same.)""",
         "After two more merges the line may be `b anana`. Count all merges, the last one too.",
     ),
     explanation="""\
-For example `an`, `ana`, `anana`, `banana`: four. Six letters need five joins, but the first merge makes two of them at
-once. With `na` first it is four as well.""",
+For example `an`, `ana`, `anana`, `banana`: four. Six letters need five joins, but the first merge makes two of
+them at once. With `na` first it is four as well.""",
     truth=4,
     tolerance=0.4,
     look="Write one line for each merge, from letters to the whole word, and count the steps between the lines.",
@@ -84,29 +84,34 @@ def a_row_of_one_letter(draw: Draw) -> tuple[Any, ...]:
     return ["a"] * 5, ("a", "a")
 
 
+def pieces_with_signs(draw: Draw) -> tuple[Any, ...]:
+    """A full stop in the pair, and letters where a pattern would find one; then a plus sign."""
+    left, right = draw.choice((".", "a"), ("a", "."), ("a+", "b"))
+    return ["a", "a", left, right, "b", "a", "aa", "b", left, right, "a"], (left, right)
+
+
 JOIN = Mend(
     id="02.join",
     title="A pair that joins too much",
     task="""\
-`join(pieces, pair)` takes the pieces of a word, a list of strings, and a pair of pieces, a tuple of two. It returns a
-new list, in which the pair is joined to one piece wherever its two pieces stand next to each other. From left to
-right, each piece is used once: `["a", "a", "a"]` with the pair `("a", "a")` gives `["aa", "a"]`. The code below is
-short, and right for many words. For `["in", "g"]` and the pair `("n", "g")` it gives `["ing"]`, although there is no
-piece `n`. Mend it.""",
+`join(pieces, pair)` takes the pieces of a word, a list of strings, and a pair of pieces, a tuple of two. It
+returns a new list, in which the pair is joined to one piece wherever its two pieces stand next to each other. From
+left to right, each piece is used once: `["a", "a", "a"]` with the pair `("a", "a")` gives `["aa", "a"]`. The code
+below is short, and right for many words. For `["in", "g"]` and the pair `("n", "g")` it gives `["ing"]`, although
+there is no piece `n`. Mend it.""",
     why="This is the inner loop of byte-pair encoding, and this is its best-known bug.",
     difficulty=2,
     minutes=6,
     first="""run the code on `["in", "g"]`, and print the text in which it looks for the pair.""",
     hints=(
-        """The code looks for letters, and a pair consists of pieces. How would you do it without making one text of
-        them?""",
+        """The code looks for letters, and a pair consists of pieces. How would you do it without making one text
+        of them?""",
         "Walk along the list. At each place, are this piece and the next the pair? Then take both, else take one.",
         "A `while` loop with a place that moves on by two or by one; or a new list whose last piece may grow.",
     ),
     explanation="""\
 In a text, the end of a longer piece looks like the pair's left piece, and the start of another like its right one.
-Compared
-piece by piece, nothing can look like something else.""",
+Compared piece by piece, nothing can look like something else.""",
     stub="""
 def join(pieces, pair):
     '''Join the pair wherever it occurs: join(["s", "i", "n", "g"], ("n", "g")) is ["s", "i", "ng"].'''
@@ -115,7 +120,7 @@ def join(pieces, pair):
 """,
     right=("join", "join_onto_the_last", "join_by_a_pattern"),
     inputs=pieces_and_pair,
-    more=(a_row_of_one_letter,),
+    more=(a_row_of_one_letter, pieces_with_signs, pieces_with_signs),
     wrong=catalogue("""
 # the end of a longer piece
 The pair's left piece is found at the end of a longer one: `in g` becomes `ing` still.
@@ -134,6 +139,13 @@ Only the first place in the word is joined. In `banana` the pair `a n` occurs tw
 of join_by_a_pattern
 - " ".join(pieces))
 + " ".join(pieces), count=1)
+
+# a sign read as a pattern
+In a pattern `.` is any letter and `+` repeats one, so pieces are joined that are not the pair's. `re.escape` takes a
+text as it is.
+of join_by_a_pattern
+- left, right = map(re.escape, pair)
++ left, right = pair
 
 # from the right
 You begin at the end: `a a a` becomes `a aa`. The card reads from left to right.
@@ -209,9 +221,9 @@ TWO_CUTS = Choice(
     id="02.two_cuts",
     title="A colleague's replay",
     task="""\
-A colleague cuts words with the merges of the lesson's tiny text: `n g`, `i ng`, `s ing`, `k ing`, `o ng`, `r ing`, `s
-ong`, `i z`, `q u`, `song s`, `qu iz`. The cell below prints some words as the lesson cuts them, and as the colleague
-does. What is wrong with the colleague's program?""",
+A colleague cuts words with the merges of the lesson's tiny text: `n g`, `i ng`, `s ing`, `k ing`, `o ng`, `r ing`,
+`s ong`, `i z`, `q u`, `song s`, `qu iz`. The cell below prints some words as the lesson cuts them, and as the
+colleague does. What is wrong with the colleague's program?""",
     why="""\
 Most words come out right. A model trained with one program and used with the other meets strange pieces.""",
     difficulty=2,
@@ -224,9 +236,8 @@ Most words come out right. A model trained with one program and used with the ot
         "After the colleague's first merge, `ringing` is `r i ng i n g`. Which places were joined, and which were not?",
     ),
     explanation="""\
-Each merge joins only the first place of a word. `ringing` becomes `r i ng i n g` at the first merge, and the second
-`n g` is
-never met again.""",
+Each merge joins only the first place of a word. `ringing` becomes `r i ng i n g` at the first merge, and the
+second `n g` is never met again.""",
     choices={
         "a": "The merges are replayed from the last to the first.",
         "b": "Only the first four merges are replayed.",

@@ -33,25 +33,25 @@ LEARN_MERGES = Write(
     title="Byte-pair encoding",
     task="""\
 Write `learn_merges(text, num_merges)`. `text` is one string; its words are what `text.split()` gives. Start from
-letters, and learn `num_merges` merges, or fewer if no pair is left. Each time, count every place of the running text
-where two pieces of a word stand next to each other (`a a a` holds the pair `a a` twice); take the pair with the
-largest count, and join it everywhere, from left to right. Of equal pairs take the one that Python sorts first: `("a",
-"n")` comes before `("n", "a")`. Return the list of pairs, each a tuple of two strings, in the order in which they were
-learnt. (The lesson's rule for ties is another one. Your `join` from above will serve you.)""",
-    why="You now own the program that made the vocabulary of nearly every language model.",
+letters, and learn `num_merges` merges, or fewer if no pair is left. Each time, count every place of the running
+text where two pieces of a word stand next to each other (`a a a` holds the pair `a a` twice); take the pair with
+the largest count, and join it everywhere, from left to right. Of equal pairs take the one that Python sorts first:
+`("a", "n")` comes before `("n", "a")`. Return the list of pairs, each a tuple of two strings, in the order in
+which they were learnt. (The lesson's rule for ties is another one. Your `join` from above will serve you.)""",
+    why="It made the vocabulary of GPT-2 and, as section 5 of the lesson shows, that of our own models.",
     difficulty=4,
     minutes=25,
     first="""\
 write the count alone: for `sing sing king`, which pairs are there, and how often? `n g` occurs three times.""",
     hints=(
         "Three parts in a loop: count the pairs, choose one, join it in all words.",
-        """Keep a dictionary from each different word to its pieces, and count each pair as often as its word occurs.
-        `Counter(text.split())` gives that number.""",
+        """Keep a dictionary from each different word to its pieces, and count each pair as often as its word
+        occurs. `Counter(text.split())` gives that number.""",
         "`min(pairs, key=lambda pair: (-pairs[pair], pair))` is the most frequent pair, and of equal ones the first.",
     ),
     explanation="""\
-Words count as often as they occur, so that each different word is split only once. The loop ends early when every word
-is one piece.""",
+Words count as often as they occur, so that each different word is split only once. The loop ends early when every
+word is one piece.""",
     setup="from collections import Counter",
     stub="""
 def learn_merges(text, num_merges):
@@ -71,6 +71,18 @@ You take the pair with the smallest count. Frequent pairs shall become pieces.
 Of equal pairs you take the one that you met first, as `max` and `most_common` do. The card has another rule.
 - min(pairs, key=lambda pair: (-pairs[pair], pair))
 + max(pairs, key=pairs.get)
+
+# ties: the rule of the lesson
+Of equal pairs you take the one whose pieces were made first. That is the library's rule, and the lesson's. The card
+has a simpler one.
+- splits, merges = {word: list(word) for word in words}, []
++ splits, merges = {word: list(word) for word in words}, []
++     number = {letter: i for i, letter in enumerate(sorted(set(text)))}
+- (-pairs[pair], pair)
++ (-pairs[pair], number[pair[0]], number[pair[1]])
+- merges.append(best)
++ merges.append(best)
++         number.setdefault("".join(best), len(number))
 
 # ties: the last in order
 Of equal pairs you take the one that Python sorts last. Watch the sign of both parts of a key.
@@ -126,7 +138,8 @@ You stop when no pair occurs twice. The card goes on until no pair is left.
 + if not pairs or max(pairs.values()) < 2:
 
 # the score of WordPiece
-You divide the count of a pair by the counts of its parts. That is the score of section 5; here the count alone decides.
+You divide the count of a pair by the counts of its parts. That is the score of section 5; here the count alone
+decides.
 of learn_merges_in_running_text
 - often = Counter(found)
 + parts = Counter(piece for pieces in running for piece in pieces)
@@ -164,10 +177,10 @@ BITS_A_BYTE = Write(
     id="02.bits_a_byte",
     title="A loss that others can compare",
     task="""\
-Write `bits_a_byte(nats, text)`. `nats` is a tensor (N,): the loss of each of the N tokens of a text, in nats. `text`
-is that text, a string, whose letters may be of any script. Return bits per byte, a number: how many bits the model
-pays for each byte of the text in UTF-8, on average.""",
-    why="It is the only loss that two models with different vocabularies share.",
+Write `bits_a_byte(nats, text)`. `nats` is a tensor (N,): the loss of each of the N tokens of a text, in nats.
+`text` is that text, a string, whose letters may be of any script. Return bits per byte, a number: how many bits
+the model pays for each byte of the text in UTF-8, on average.""",
+    why="Losses a token can't be compared between vocabularies. This one can: section 10 of the lesson.",
     difficulty=2,
     minutes=6,
     first='find out how many bytes there are: `len("猫".encode())` is 3, and `len("猫")` is 1.',
@@ -177,9 +190,8 @@ pays for each byte of the text in UTF-8, on average.""",
         "Sum, divided by ln 2, divided by the number of bytes of `text.encode()`.",
     ),
     explanation="""\
-The same as the lesson's formula: the mean loss in bits, times tokens per byte. The number of tokens cancels, which is
-the
-point of it.""",
+The same as the lesson's formula: the mean loss in bits, times tokens per byte. The number of tokens cancels, which
+is the point of it.""",
     setup="import math",
     stub="""
 def bits_a_byte(nats, text):

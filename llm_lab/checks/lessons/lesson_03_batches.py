@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -28,8 +30,9 @@ TWO_RANKS = Choice(
     id="03.two_ranks",
     title="Which rows are read?",
     task="""\
-A data loader shares batches of 4 rows between two processes. The corpus has 10 rows, numbered 0 to 9. The cell below
-prints which rows each process reads in three epochs. What does the loader do that the lesson's stream does not?""",
+A data loader shares batches of 4 rows between two processes. The corpus has 10 rows, numbered 0 to 9. The cell
+below prints which rows each process reads in three epochs. What does the loader do that the lesson's stream does
+not?""",
     why="Nothing crashes when rows are read twice or never. Printing their numbers is the only way to see it.",
     difficulty=2,
     minutes=6,
@@ -41,10 +44,9 @@ prints which rows each process reads in three epochs. What does the loader do th
         "10 rows make two batches of 4. What happens to the rest?",
     ),
     explanation="""\
-Eight rows are read in each epoch, none twice: two whole batches. The two rows that are left do not fill a third, and
-are
-dropped; each epoch has another order and drops others. Many loaders have that as an option (`drop_last`). The
-lesson's stream lets a batch hold the end of one epoch and the start of the next.""",
+Eight rows are read in each epoch, none twice: two whole batches. The two rows that are left do not fill a third,
+and are dropped; each epoch has another order and drops others. Many loaders have that as an option (`drop_last`).
+The lesson's stream lets a batch hold the end of one epoch and the start of the next.""",
     choices={
         "a": "Both processes read the same rows.",
         "b": "Each epoch has the same order.",
@@ -112,8 +114,15 @@ def look_at_stream(
     facts["the order is not that of the corpus"] = first != list(range(num_rows))
     facts["a batch mixes the corpus"] = max(first[:batch_rows]) >= batch_rows or batch_rows >= num_rows - 2
     facts["another epoch, another order"] = first != second
-    other = [row for step in range(steps) for _, row in _pairs(read(step, seed=seed + 1))][:num_rows]
+
+    def order(epoch: int, seed: int) -> Iterator[int]:
+        steps = range(epoch * num_rows // batch_rows, ((epoch + 1) * num_rows - 1) // batch_rows + 1)
+        return (row for step in steps for number, row in _pairs(read(step, seed=seed)) if number == epoch)
+
+    other = list(order(0, seed + 1))
     facts["another seed, another order"], facts["seed and epoch are told apart"] = other != first, other != second
+    far = [all(map(eq, other, order(epoch, seed))) for epoch in (10, 100, 1000)]  # it ends at the first other row
+    facts["seed and epoch are told apart far out"] = not any(far)
     whole = _pairs(read(step))
     parts = [_pairs(read(step, rank=one, world_size=world_size)) for one in range(world_size)]
     facts["each process reads its share"] = len(parts[rank]) == batch_rows // world_size
@@ -139,19 +148,19 @@ ROWS_OF = Write(
     id="03.rows_of",
     title="Batches that remember nothing",
     task="""\
-Write `rows_of(step, num_rows, batch_rows, seed, rank, world_size)`. It says which rows of the corpus process `rank` of
-`world_size` reads at a step: a list of pairs (epoch, row). All processes together read `batch_rows` rows a step, a
-multiple of `world_size`, and each reads equally many. Number the places of an endless sequence: batch `step` holds the
-places from `step * batch_rows` on, and each `num_rows` places are an epoch, in which every row of the corpus is read
-once. The order within an epoch is a shuffle of all rows that depends on the seed and the epoch alone. How you shuffle,
-and how the processes share a batch, is free, as long as no row is read by two. Nothing may be remembered from one call
-to the next.""",
+Write `rows_of(step, num_rows, batch_rows, seed, rank, world_size)`. It says which rows of the corpus process
+`rank` of `world_size` reads at a step: a list of pairs (epoch, row). All processes together read `batch_rows` rows
+a step, a multiple of `world_size`, and each reads equally many. Number the places of an endless sequence: batch
+`step` holds the places from `step * batch_rows` on, and each `num_rows` places are an epoch, in which every row of
+the corpus is read once. The order within an epoch is a shuffle of all rows that depends on the seed and the epoch
+alone. How you shuffle, and how the processes share a batch, is free, as long as no row is read by two. Nothing may
+be remembered from one call to the next.""",
     why="A run that was stopped goes on from its step alone, and eight processes read what one would have read.",
     difficulty=4,
     minutes=20,
     first="""\
-do it for one process (rank 0 of 1) and without a shuffle: batch 2 of 10 rows in batches of 4 holds the pairs (0, 8),
-(0, 9), (1, 0), (1, 1).""",
+do it for one process (rank 0 of 1) and without a shuffle: batch 2 of 10 rows in batches of 4 holds the pairs (0,
+8), (0, 9), (1, 0), (1, 1).""",
     hints=(
         "Place p lies in epoch `p // num_rows`, and is number `p % num_rows` in its order.",
         "`numpy.random.default_rng([seed, epoch]).permutation(num_rows)` is an order that depends on the two alone.",
@@ -159,8 +168,7 @@ do it for one process (rank 0 of 1) and without a shuffle: batch 2 of 10 rows in
     ),
     explanation="""\
 Nothing but arithmetic: step to places, place to epoch and number, number to row by the order of the epoch. A batch
-may hold
-the end of one epoch and the start of the next, so that no row is ever left out.""",
+may hold the end of one epoch and the start of the next, so that no row is ever left out.""",
     stub="""
 def rows_of(step, num_rows, batch_rows, seed, rank, world_size):
     '''The (epoch, row) pairs that process `rank` of `world_size` reads at `step`: a list.'''
@@ -172,8 +180,7 @@ def rows_of(step, num_rows, batch_rows, seed, rank, world_size):
     wrong=catalogue("""
 # the last batch dropped
 The rows that do not fill a batch at the end of an epoch are never read. A batch may hold the end of one epoch and the
-start of
-the next.
+start of the next.
 def wrong(step, num_rows, batch_rows, seed, rank, world_size):
     batches = num_rows // batch_rows
     epoch, first = step // batches, step % batches * batch_rows
@@ -223,9 +230,15 @@ Every seed gives the same order, so two runs can never differ.
 + [epoch]
 
 # seed and epoch added
-The sum of seed and epoch is the same for (1, 2) and (2, 1): the runs with seeds 1 and 2 read the same, one epoch apart.
+The sum of seed and epoch is the same for (1, 2) and (2, 1): the runs with seeds 1 and 2 read the same, one epoch
+apart.
 - [seed, epoch]
 + seed + epoch
+
+# digits of one number
+Seed and epoch are put together like digits. Some epoch of one run has the order of the first epoch of another run.
+- [seed, epoch]
++ 100 * seed + epoch
 
 # every process reads all
 Each process reads the whole batch. They shall share it.

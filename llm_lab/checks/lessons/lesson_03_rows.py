@@ -19,8 +19,8 @@ REAL_SHARE = Number(
     id="03.real_share",
     title="How much of a padded row is real?",
     task="""\
-Five documents have 2, 5, 8, 19 and 4 tokens. Each gets a row of 10 places of its own: what is longer is cut, what is
-shorter is filled up with `[PAD]`. Which share of all places holds a real token? Give two digits.""",
+Five documents have 2, 5, 8, 19 and 4 tokens. Each gets a row of 10 places of its own: what is longer is cut, what
+is shorter is filled up with `[PAD]`. Which share of all places holds a real token? Give two digits.""",
     why="A padded place costs as much time as a real one. This share is the first thing to print of a data loader.",
     difficulty=1,
     minutes=3,
@@ -81,14 +81,19 @@ def too_little_text(draw: Draw) -> tuple[Any, ...]:
     return [[2, 7, 3], [2, 8, 9, 3]], 8
 
 
+def no_text(draw: Draw) -> tuple[Any, ...]:
+    """Not one document."""
+    return [], 2
+
+
 PACK = Write(
     id="03.pack",
     title="No padding at all",
     task="""\
-Write `pack(documents, row_length)`. `documents` is a list of lists of ids, each framed by `[CLS]` (2) and `[SEP]` (3).
-Lay them end to end, frames and all, and cut the ribbon into rows of `row_length` tokens. Return a NumPy array of
-int64, (N, row_length). The last tokens, fewer than a row, are left out. If all documents together do not fill a row,
-raise a `ValueError`.""",
+Write `pack(documents, row_length)`. `documents` is a list of lists of ids, each framed by `[CLS]` (2) and `[SEP]`
+(3). Lay them end to end, frames and all, and cut the ribbon into rows of `row_length` tokens. Return a NumPy array
+of int64, (N, row_length). The last tokens, fewer than a row, are left out. If all documents together do not fill a
+row, raise a `ValueError`.""",
     why="On the corpus of this course packed rows carry about twice as many real tokens a second as padded ones.",
     difficulty=2,
     minutes=8,
@@ -100,9 +105,8 @@ lay the documents `[2, 7, 8, 3]` and `[2, 9, 3]` end to end on paper, and cut in
         "`np.array(ribbon[: rows * row_length]).reshape(rows, row_length)`, and a ValueError when there are 0 rows.",
     ),
     explanation="""\
-The package's own function: concatenate, cut to a multiple of the row length, reshape. The frames stay, since they are
-all that
-tells the model where one document ends.""",
+The package's own function: concatenate, cut to a multiple of the row length, reshape. The frames stay, since they
+are all that tells the model where one document ends.""",
     stub="""
 def pack(documents, row_length):
     '''Lists of ids -> rows without padding, an array of int64 (N, row_length).'''
@@ -110,7 +114,7 @@ def pack(documents, row_length):
 """,
     right=("llm_lab.text.packing.pack", "pack_token_by_token"),
     inputs=framed_documents,
-    more=(full_rows, too_little_text),
+    more=(full_rows, too_little_text, no_text),
     wrong=catalogue("""
 # the last row filled up
 You keep the last tokens and fill their row up. Then the rows hold padding after all.
@@ -166,7 +170,8 @@ You sort the documents. They come in the order in which they are given.
 + for document in sorted(documents, key=len)]
 
 # an empty array
-Where the text does not fill a row you return no rows. Who trains on that waits long for a first batch: raise the error.
+Where the text does not fill a row you return no rows. Who trains on that waits long for a first batch: raise the
+error.
 - if num_rows == 0:
 + if num_rows < 0:
 """),
@@ -213,13 +218,13 @@ WHOLE_DOCUMENTS = Design(
     title="Full rows, and no document cut",
     task="""\
 Packing cuts nearly half of the documents at the end of a row. Write `whole_documents(lengths, row_length)`, a plan
-that cuts none: `lengths` is the list of the documents' lengths, each at most `row_length`. Return a list of rows, each
-a list of numbers of documents (0 for the first). Every document stands in one row, and the lengths of a row's
-documents add up to at most `row_length`. The check gives you 3,000 documents with lengths like those of the course's
-corpus and rows of 64, and counts empty places, in percent. Less is better; filling row after row in the order of
-arrival leaves 22%, and the goal is 1%.""",
+that cuts none: `lengths` is the list of the documents' lengths, each at most `row_length`. Return a list of rows,
+each a list of numbers of documents (0 for the first). Every document stands in one row, and the lengths of a row's
+documents add up to at most `row_length`. The check gives you 3,000 documents with lengths like those of the
+course's corpus and rows of 64, and counts empty places, in percent. Less is better; filling row after row in the
+order of arrival leaves 22%, and the goal is 1%.""",
     why="""\
-Long-context models are trained on such rows: a document that is cut has lost the beginning that its end refers to.""",
+In the lesson 46% of the documents were cut, and the end of such a document has lost its beginning.""",
     difficulty=3,
     minutes=30,
     first="fill one row after the other in the order of arrival: open a new row when the next document does not fit.",
@@ -229,9 +234,8 @@ Long-context models are trained on such rows: a document that is cut has lost th
         "Sort the numbers of the documents by length, the longest first, and give each the first row that has room.",
     ),
     explanation="""\
-The long ones first, each into the first row with room: the short ones fill the gaps at the end. It leaves 0.3% empty.
-This is
-called first fit decreasing; no plan for this problem is both quick and always best, but this one is always close.""",
+The long ones first, each into the first row with room: the short ones fill the gaps at the end. It leaves 0.3%
+empty. The method is called first fit decreasing. In the order of arrival, the first row with room leaves 1.7%.""",
     stub="""
 def whole_documents(lengths, row_length):
     '''Rows of numbers of documents, no row longer than `row_length`: a list of lists.'''
@@ -254,8 +258,8 @@ def whole_documents(lengths, row_length):
     },
     wrong=catalogue("""
 # no such document
-A row holds a number that is no document's. Numbers go from 0 to `len(lengths) - 1`; do you return
-lengths, or begin with 1?
+A row holds a number that is no document's. Numbers go from 0 to `len(lengths) - 1`; do you return lengths, or begin
+with 1?
 def wrong(lengths, row_length):
     return [[lengths[number] for number in row] for row in whole_documents(lengths, row_length)]
 

@@ -53,16 +53,21 @@ def short_texts(draw: Draw) -> tuple[Any, ...]:
     return ["The train.", "Stops."], ["The train stops."], 3
 
 
+def one_run(draw: Draw) -> tuple[Any, ...]:
+    """One text of one run, which is found."""
+    return ["The train stops."], ["Every train, the train stops."], 3
+
+
 CONTAMINATION = Write(
     id="03.contamination",
     title="How much of the exam was known?",
     task="""\
 Write `contamination(held_out, training, n)`. Both are lists of texts. The words of a text are `re.findall(r"\\w+",
-text.lower())`, and its n-grams are all runs of n neighbouring words. Return two shares, a tuple: of all n-grams of all
-held-out texts (each place counts), the share that occurs in a training text; and of all held-out texts, the share of
-those that are copies, because half of their n-grams or more occur in a training text. A text without an n-gram is no
-copy. Where there is no n-gram at all, the first share is 0.""",
-    why="Published scores stand or fall with this count. It is run on every exam before a model is believed.",
+text.lower())`, and its n-grams are all runs of n neighbouring words. Return two shares, a tuple: of all n-grams of
+all held-out texts (each place counts), the share that occurs in a training text; and of all held-out texts, the
+share of those that are copies, because half of their n-grams or more occur in a training text. A text without an
+n-gram is no copy. Where there is no n-gram at all, the first share is 0.""",
+    why="In the lesson an exam that had leaked looked 1.1 nats easier. GPT-3's authors ran this count, with n = 13.",
     difficulty=3,
     minutes=12,
     first="write a helper that gives the n-grams of one text as a list of tuples, and try it on five words with n = 3.",
@@ -75,8 +80,7 @@ copy. Where there is no n-gram at all, the first share is 0.""",
     ),
     explanation="""\
 The package's own function. The first share is taken over all n-grams together, so that long texts count more; the
-second gives
-each text one vote.""",
+second gives each text one vote.""",
     setup="import re",
     stub="""
 def contamination(held_out, training, n):
@@ -85,7 +89,7 @@ def contamination(held_out, training, n):
 """,
     right=("llm_lab.text.contamination.contamination", "contamination_with_counters"),
     inputs=exam_and_training,
-    more=(half_a_copy, short_texts),
+    more=(half_a_copy, short_texts, one_run),
     wrong=catalogue("""
 # single words
 You look for single words. Nearly all words of an exam occur in the training text; a run of n says more.
@@ -194,9 +198,8 @@ def another_run_of_python() -> Iterator[None]:
 def look_at_sides(answer: Any, modules: list[str], share: float) -> dict[str, Any]:
     """What holds of a split, in words. It ends at the first fault, or soon after."""
     sides = answer(modules, share)
-    fits = (
-        isinstance(sides, list | tuple) and len(sides) == len(modules) and all(side in (True, False) for side in sides)
-    )
+    fits = isinstance(sides, list | tuple | np.ndarray) and len(sides) == len(modules)
+    fits = fits and all(side in (True, False) for side in sides)
     facts: dict[str, Any] = {"the result": "a list of True and False, one a document" if fits else kind_of(sides)}
     if not fits:
         return facts
@@ -204,10 +207,10 @@ def look_at_sides(answer: Any, modules: list[str], share: float) -> dict[str, An
     if not facts["asked twice, the same"]:
         return facts
     side = dict(zip(modules, sides, strict=True))
-    facts["siblings are on one side"] = all(side[name] == here for name, here in zip(modules, sides, strict=True))
+    facts["siblings are on one side"] = all(bool(side[name] == here) for name, here in zip(modules, sides, strict=True))
     halves = np.array(answer(list(side), 0.5), dtype=bool)
-    facts["about the share of the modules is held out"] = abs(np.mean(list(side.values())) - share) < 0.18
-    facts["at share 0.5 about a half"] = abs(halves.mean() - 0.5) < 0.22
+    facts["about the share of the modules is held out"] = bool(abs(np.mean(list(side.values())) - share) < 0.18)
+    facts["at share 0.5 about a half"] = bool(abs(halves.mean() - 0.5) < 0.22)
     if not all(facts.values()):
         return facts
     facts["the order of the documents plays no part"] = list(answer(modules[::-1], share)) == list(sides)[::-1]
@@ -225,11 +228,11 @@ HELD_OUT = Mend(
     id="03.held_out",
     title="The split that leaks",
     task="""\
-`held_out(modules, share)` takes the name of the module of each document, and says of each document whether it is held
-out for the exam: a list of True and False. The code below decides document by document, so the siblings of one module
-end up on both sides. Mend it: a module is held out as a whole. About the given share of the modules is held out. Which
-side a module is on depends on its name and the share alone: not on the other documents or their order, not on chance,
-and it is the same in the next run of Python.""",
+`held_out(modules, share)` takes the name of the module of each document, and says of each document whether it is
+held out for the exam: a list of True and False. The code below decides document by document, so the siblings of
+one module end up on both sides. Mend it: a module is held out as a whole. About the given share of the modules is
+held out. Which side a module is on depends on its name and the share alone: not on the other documents or their
+order, not on chance, and it is the same in the next run of Python.""",
     why="In the lesson a split by document repeated several times as much training text as a split by module.",
     difficulty=3,
     minutes=15,
@@ -244,8 +247,7 @@ and it is the same in the next run of Python.""",
     ),
     explanation="""\
 A hash of the name decides, so nothing has to be kept, and a module never changes sides when others come.
-`random.Random(name)`
-does as well: Python seeds it with a hash that is the same in every run.""",
+`random.Random(name)` does as well: Python seeds it with a hash that is the same in every run.""",
     setup="import hashlib",
     stub="""
 def held_out(modules, share):
@@ -259,8 +261,7 @@ def held_out(modules, share):
     wrong=catalogue("""
 # Python's hash
 In the next run of Python the split is another one: `hash` of a text is salted anew each time. Then yesterday's
-training text is
-in today's exam.
+training text is in today's exam.
 def wrong(modules, share):
     return [hash(module) % 1000 < 1000 * share for module in modules]
 

@@ -37,12 +37,12 @@ RNN_STATES = Write(
     title="A cell that takes notes",
     task="""\
 Write `rnn_states(rnn, x)`. `rnn` is an `nn.RNN` of one layer with `batch_first=True`, and `x` holds the words of a
-batch, a tensor (B, T, D). `rnn.parameters()` gives four tensors: W (E, D), U (E, E), and the bias in two parts, (E,)
-each. Return all hidden states, (B, T, E): from zeros on, each is the tanh of what W makes of the word, what U makes of
-the last state, and both parts of the bias, added up. (`rnn(x)[0]` passes. Write the loop.)""",
-    why="Fifteen lines on which twenty years of language models were built, and the chain that attention was to cut.",
+batch, a tensor (B, T, D). `rnn.parameters()` gives four tensors: W (E, D), U (E, E), and the bias in two parts,
+(E,) each. Return all hidden states, (B, T, E): from zeros on, each is the tanh of what W makes of the word, what U
+makes of the last state, and both parts of the bias, added up. (`rnn(x)[0]` passes. Write the loop.)""",
+    why="Elman's cell of 1990: a chain in which each step waits for the last. Attention was to cut it.",
     difficulty=2,
-    minutes=10,
+    minutes=8,
     first="compute one state, that of the first word: `x[:, 0]` has the shape (B, D), and U has nothing to say yet.",
     hints=(
         "A loop over T, with a state (B, E) that is replaced at each word, and a list in which you keep the states.",
@@ -51,8 +51,7 @@ the last state, and both parts of the bias, added up. (`rnn(x)[0]` passes. Write
     ),
     explanation="""\
 The package's own loop. Each state needs the one before, so no step can start before the last has ended. `nn.RNN`
-computes the
-same, and no faster in kind.""",
+computes the same.""",
     stub="""
 def rnn_states(rnn, x):
     '''What one layer of nn.RNN computes, word by word: x (B, T, D) -> (B, T, E).'''
@@ -63,7 +62,8 @@ def rnn_states(rnn, x):
     inputs=rnn_and_words,
     wrong=catalogue("""
 # no tanh
-Nothing bends: your states are sums. They may grow without limit, and two steps are no more than one with another table.
+Nothing bends: your states are sums. They may grow without limit, and two steps are no more than one with another
+table.
 - .tanh()
 +
 
@@ -138,12 +138,13 @@ LSTM_STATES = Write(
     id="05.lstm_states",
     title="A cell with gates",
     task="""\
-Write `lstm_states(lstm, x)`. `lstm` is an `nn.LSTM` of one layer with `batch_first=True`, and `x` has shape (B, T, D).
-`lstm.parameters()` gives W (4E, D), U (4E, E) and the bias in two parts, (4E,) each: four cells of an RNN, stacked in
-the order write (i), keep (f), news (n), show (o). Return all hidden states, (B, T, E). With every sum as in the RNN,
-and no tanh yet: the cell state is sigmoid(keep) times the old cell state plus sigmoid(write) times tanh(news); the
-hidden state is sigmoid(show) times the tanh of the cell state. Both begin at zero. (`lstm(x)[0]` passes. Write it.)""",
-    why="Two lines differ from the RNN, and they are why a note can last for a hundred words.",
+Write `lstm_states(lstm, x)`. `lstm` is an `nn.LSTM` of one layer with `batch_first=True`, and `x` has shape (B, T,
+D). `lstm.parameters()` gives W (4E, D), U (4E, E) and the bias in two parts, (4E,) each: four cells of an RNN,
+stacked in the order write (i), keep (f), news (n), show (o). Return all hidden states, (B, T, E). With every sum
+as in the RNN, and no tanh yet: the cell state is sigmoid(keep) times the old cell state plus sigmoid(write) times
+tanh(news); the hidden state is sigmoid(show) times the tanh of the cell state. Both begin at zero. (`lstm(x)[0]`
+passes. Write it.)""",
+    why="Two lines differ from the RNN. In the lesson they were worth 0.16 nats.",
     difficulty=3,
     minutes=15,
     first="write one step of the sums, (B, 4E), as for the RNN, and cut it with `.chunk(4, dim=-1)`.",
@@ -155,9 +156,8 @@ hidden state is sigmoid(show) times the tanh of the cell state. Both begin at ze
         keep that.""",
     ),
     explanation="""\
-The package's own loop, with names that say what each gate does. Only the line of the cell state carries things far:
-there the
-past is multiplied by one number between 0 and 1, and by no table.""",
+The package's own loop, with names that say what each gate does. Only the line of the cell state carries things
+far: there the past is multiplied by one number between 0 and 1, and by no table.""",
     stub="""
 def lstm_states(lstm, x):
     '''What one layer of nn.LSTM computes, word by word: x (B, T, D) -> (B, T, E).'''

@@ -24,13 +24,14 @@ REVERSE_WORDS = Mend(
     id="05.reverse_words",
     title="A row turned round",
     task="""\
-`reverse_words(x, lengths)` prepares rows for an LSTM that reads from the right. `x` has shape (B, T, E). In row b the
-first `lengths[b]` vectors are words, and the rest is padding. The words shall come out in reverse order, at the start
-of the row again, and the padding shall stay where it was, as it was. The code below turns everything. Mend it.""",
+`reverse_words(x, lengths)` prepares rows for an LSTM that reads from the right. `x` has shape (B, T, E). In row b
+the first `lengths[b]` vectors are words, and the rest is padding. The words shall come out in reverse order, at
+the start of the row again, and the padding shall stay where it was, as it was. The code below turns everything.
+Mend it.""",
     why="""\
-With the padding in front, the LSTM reads it first, and a sentence is understood by the length of its neighbours.""",
+With the padding in front, the LSTM reads it first: a row then depends on how long the others in its batch are.""",
     difficulty=2,
-    minutes=8,
+    minutes=9,
     first="run the code on `torch.arange(4.0).view(1, 4, 1)` with `torch.tensor([3])`: 2, 1, 0, 3 should come out.",
     hints=(
         "A loop over the rows is allowed: what is to be done with the first `lengths[b]` vectors of row b?",
@@ -40,8 +41,7 @@ With the padding in front, the LSTM reads it first, and a sentence is understood
     ),
     explanation="""\
 Each row is turned within its own length. The function is its own inverse: applied to what the LSTM gives back, it
-brings each
-state to its word again.""",
+brings each state to its word again.""",
     stub="""
 def reverse_words(x, lengths):
     '''The first lengths (B,) vectors of each row of x (B, T, E) in reverse order, the padding where it was.'''
@@ -64,6 +64,11 @@ The words are right, and the padding is zero now. It shall stay as it was.
 All rows are turned within the length of the first one. Each has its own.
 - lengths[:, None]
 + lengths[:1, None]
+
+# the length of the longest row
+All rows are turned within the length of the longest. Shorter ones get their padding in front.
+- lengths[:, None]
++ lengths.max().expand(len(x))[:, None]
 
 # one place too far
 You turn one vector too many: the first word comes out in the second place. At which place does the last word of a row
@@ -120,7 +125,7 @@ def known_by_place() -> None:
     changed[range(T), range(T)] += 1
     with torch.no_grad():
         one, other = (torch.cat((ahead(rows)[0], back(rows.flip(1))[0]), dim=-1) for rows in (x, changed))
-    known = ((other - one).abs().amax(dim=-1) > 0).T  # (place, word)
+    known = ((other - one).abs().amax(dim=-1) > 1e-6).T  # (place, word)
     print("word        " + " ".join(str(word) for word in range(T)))
     for place in range(T):
         print(f"place {place}     " + " ".join("#" if known[place, word] else "." for word in range(T)))
@@ -131,12 +136,12 @@ KNOWN_WORDS = Choice(
     title="Who knows what?",
     task="""\
 A colleague has built a bidirectional LSTM of two `nn.LSTM`s. The cell below changes one word after the other, and
-prints which places of the output change: `#` where the place in that row knows the word in that column. For a right
-one, everything would be `#`. What has the colleague done?""",
+prints which places of the output change: `#` where the place in that row knows the word in that column. For a
+right one, everything would be `#`. What has the colleague done?""",
     why="""\
-Such a model runs and even learns. Its loss is only a little too high, and this picture shows why in a second.""",
+Such a model runs without an error. The picture shows in a second what it can never know.""",
     difficulty=3,
-    minutes=6,
+    minutes=10,
     evidence=known_by_place,
     first="run the cell, and look at places 0 and 7: which words does each of them know?",
     hints=(
@@ -145,9 +150,8 @@ Such a model runs and even learns. Its loss is only a little too high, and this 
         "At place 0 stands what the backward LSTM knew after its *first* step. Where should that state stand?",
     ),
     explanation="""\
-The backward LSTM reads word 7 first, so its first state belongs to place 7. It was put at place 0: the row was turned
-before
-the LSTM and not turned back behind it. Turn the states, too.""",
+The backward LSTM reads word 7 first, so its first state belongs to place 7. It was put at place 0: the row was
+turned before the LSTM and not turned back behind it. Turn the states, too.""",
     choices={
         "a": "There is only one direction.",
         "b": "Both LSTMs read from the left.",

@@ -16,8 +16,8 @@ FADING = Number(
     title="What is left after twenty words?",
     task="""\
 An RNN of single numbers has U = 1.2, and all its states happen to be 0.5. By which factor does a small change of a
-state change the state twenty words later? Give two digits that are not 0. (One step multiplies by U times the slope of
-tanh, which is 1 minus the square of the state.)""",
+state change the state twenty words later? Give two digits that are not 0. (One step multiplies by U times the
+slope of tanh, which is 1 minus the square of the state.)""",
     why="U is above 1, and still the influence fades: the tanh takes its share at every word.",
     difficulty=1,
     minutes=2,
@@ -75,10 +75,10 @@ INFLUENCE = Write(
     id="05.influence",
     title="An influence, followed back",
     task="""\
-Write `influence(U, states)`. `U` has shape (E, E) and `states` (T, E): the states of an RNN after its words 1 to T,
-with h_t = tanh(W x_t + U h_{t-1} + b). Return a tensor (T,). Its entry number d - 1, for d = 1 to T, is the length of
-the table of slopes of h_T for h_{T-d}: how much the last state depends on the one d words before. The length of a
-table is the root of the sum of its squares. (The last entry, d = T, belongs to the start h_0.)""",
+Write `influence(U, states)`. `U` has shape (E, E) and `states` (T, E): the states of an RNN after its words 1 to
+T, with h_t = tanh(W x_t + U h_{t-1} + b). Return a tensor (T,). Its entry number d - 1, for d = 1 to T, is the
+length of the table of slopes of h_T for h_{T-d}: how much the last state depends on the one d words before. The
+length of a table is the root of the sum of its squares. (The last entry, d = T, belongs to the start h_0.)""",
     why="It is the vanishing gradient itself: T tables multiplied with each other, and one number for what is left.",
     difficulty=4,
     minutes=20,
@@ -87,13 +87,12 @@ do it for E = 1 on paper: with U = 1.2 and all states 0.5 the entries are 0.9, 0
     hints=(
         "One step: number i of h_t has the slope (1 - h_t[i]^2) times U[i, j] for number j of h_{t-1}.",
         "As a table: row i of U, multiplied by 1 - h_t[i]^2. `(1 - h.square())[:, None] * U` does it for all rows.",
-        """Begin at the last state with a table of 1s on the diagonal, multiply from the right by one step after the
-        other, backwards, and keep the length after each.""",
+        """Begin at the last state with a table of 1s on the diagonal, multiply from the right by one step after
+        the other, backwards, and keep the length after each.""",
     ),
     explanation="""\
 The chain rule from the end to the start: each word adds one table on the right. It is the product of tables whose
-length
-counts; the product of their lengths would be a bound, and mostly far too large.""",
+length counts; the product of their lengths would be a bound, and larger.""",
     stub="""
 def influence(U, states):
     '''Length of d h_T / d h_(T-d) for d = 1 .. T: U (E, E), states (T, E) -> (T,).'''

@@ -64,13 +64,13 @@ MEMORY = Design(
     id="05.memory",
     title="Remember one letter for thirty words",
     task="""\
-Write `memory(width)`. It returns an `nn.Module` that takes a tensor (B, T, width) and returns one of the same shape:
-the states of a network that reads each row. The check feeds it rows of 30 random letters, out of 8. One of the first
-four is marked, and after the last word a linear layer must name it from the last state. It trains both for 300 steps
-(Adam, learning rate 0.005, gradients clipped at 1), and measures the loss on new rows. Width 32, at most 20,000
-parameters. Knowing nothing costs ln 8 = 2.08 nats, and `nn.RNN` and `nn.LSTM` as PyTorch makes them reach just that.
-The goal is 0.2.""",
-    why="The gradient of a forgotten word is zero, so a cell that forgets at the start never learns to remember.",
+Write `memory(width)`. It returns an `nn.Module` that takes a tensor (B, T, width) and returns one of the same
+shape: the states of a network that reads each row. The check feeds it rows of 30 random letters, out of 8. One of
+the first four is marked, and after the last word a linear layer must name it from the last state. It trains both
+for 300 steps (Adam, learning rate 0.005, gradients clipped at 1), and measures the loss on new rows. Width 32, at
+most 20,000 parameters. Knowing nothing costs ln 8 = 2.08 nats, and `nn.RNN` and `nn.LSTM` as PyTorch makes them
+reach just that. The goal is 0.2.""",
+    why="The gradient of a forgotten word is nearly zero, so a cell that forgets at first hardly learns to remember.",
     difficulty=4,
     minutes=30,
     first="wrap an `nn.LSTM(width, width, batch_first=True)` in a module of your own that returns the states alone.",
@@ -78,15 +78,13 @@ The goal is 0.2.""",
     hints=(
         "How much of the first word is left after thirty, before any training? The lesson's figure of section 5 tells.",
         "A keep gate near 0.5 keeps a thousand-millionth over thirty words. Where does a gate get its start from?",
-        """`lstm.bias_ih_l0[width : 2 * width]` is the bias of the keep gates. With 1 a gate stands at 0.73, which is
-        too
-        little for thirty words: compute 0.73 to the power of 30.""",
+        """`lstm.bias_ih_l0[width : 2 * width]` is the bias of the keep gates. With 1 a gate stands at 0.73, which
+        is too little for thirty words: compute 0.73 to the power of 30.""",
     ),
     explanation="""\
 A bias of 3 opens the keep gates to 0.95, and 0.95 to the power of 30 is a fifth: the gradient of the marked word
-arrives, and
-the rest is learnt. A GRU with the same bias does as well. So does a plain
-running sum, and attention beats them all: that is lesson 06.""",
+arrives, and the rest is learnt. A GRU with the same bias does as well. So does a plain running sum, and attention
+beats them all: that is lesson 06.""",
     stub="""
 def memory(width):
     '''A module: words (B, T, width) -> states (B, T, width).'''

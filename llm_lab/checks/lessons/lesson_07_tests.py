@@ -23,6 +23,7 @@ KNOWS = {
     "rotary": "with RoPE",
     "alibi": "with ALiBi",
     "left": "whose tokens see themselves and what stands before them",
+    "lower": "whose vectors are a little lower at each place than at the one before",
 }
 
 
@@ -45,6 +46,8 @@ class Mystery:
             x = x + self.places[self.kind][:T].to(x.dtype)
         query, key, value = ((x @ table).unflatten(-1, (2, -1)).transpose(1, 2) for table in self._tables())
         bias, allowed = None, mask[:, None, None, :]
+        if self.kind == "lower":  # all differences small, and in one direction
+            return x - 0.0004 * torch.arange(T)[:, None]
         if self.kind == "rotary":
             tables = [table.to(x.dtype) for table in rotary_table(T, 8)]
             query, key = rotate(query, *tables), rotate(key, *tables)
@@ -148,6 +151,11 @@ You return True where the vectors stay the same. The card asks whether they *cha
 Your differences have a sign, and their sum or mean may cancel, or stay below the limit. Look at the largest one.
 - .abs().max()
 + .mean()
+
+# no absolute value
+A change downwards is a change, too. The largest of the differences with their signs does not see it.
+- .abs().max()
++ .max()
 
 # the reverse as a shuffle
 Your shuffle is the reverse: who doesn't mind the one may mind the other.

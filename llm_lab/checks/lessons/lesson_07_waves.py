@@ -17,8 +17,8 @@ from llm_lab.model.positions import rotary_table, rotate
 INTRODUCTION = """\
 # 07 - Positions: exercises
 
-Exercises to [lesson 07](../notebooks/07_positions.ipynb). They climb, and none blocks the next. What you write here
-is good for the encoder of lesson 08, which may know the order in any of these ways.
+Eight exercises to [lesson 07](../notebooks/07_positions.ipynb). They climb, and none blocks the next. What you write
+here is good for the encoder of lesson 08, which may know the order in any of these ways.
 
 Places are counted from 0. B counts rows, T tokens, H heads, D the numbers of a head, E those of a token."""
 

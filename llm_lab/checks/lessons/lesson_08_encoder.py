@@ -21,7 +21,8 @@ Write the class `MyEncoder`, an `nn.Module`, with two methods:
 The embedding must be an `nn.Embedding` named `self.embedding`, so that a head can be tied to it, and must start small
 (standard deviation 0.02), so that the first loss is near ln V. The encoder must know the order of the tokens; around
 attention and feed-forward there is a residual connection. All else is free: which positions, which norms, pre-norm or
-post-norm, which feed-forward of `feed_forward_width` hidden numbers. The check looks at properties, not at numbers.""",
+post-norm, which feed-forward, as long as it has `feed_forward_width` hidden numbers and bends them. The check looks at
+properties, not at numbers.""",
     why="It is the model of your own trainer: in lesson 12 it learns real text with your attention inside.",
     difficulty=5,
     minutes=45,
@@ -147,6 +148,11 @@ When attention finds nothing, a token forgets its own word: its result replaces 
 The feed-forward part replaces the stream, in place of being added to it.
 - x = x + self.think(
 + x = self.think(
+
+# nothing bends
+Your feed-forward is one table after another, and two tables in a row are no more than one. What stands between them?
+- F.gelu(part["up"](x))
++ part["up"](x)
 
 # scores for words
 You return a score for each word. The head will do that: the encoder returns E numbers a token.

@@ -43,11 +43,11 @@ class Spy:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """(B, H, T, D) -> (B, H, T, D), after a look at what is given. Raises ValueError for other shapes."""
         shapes = [tuple(x.shape) for x in (query, key, value)]
-        require(all(len(shape) == 4 for shape in shapes), f"attention takes (B, H, T, D), and got {shapes[0]}.")
+        require(all(len(shape) == 4 for shape in shapes), f"attention takes (B, H, T, D), and got {shapes[0]}")
         if mask is not None:
             pairs = (*shapes[0][:3], shapes[1][2])
             fits = all(m in (1, n) for m, n in zip(mask.shape[::-1], pairs[::-1], strict=False)) and mask.ndim <= 4
-            sentence = f"attention takes a mask of bool that broadcasts to {pairs}, and got {kind_of(mask)}."
+            sentence = f"attention takes a mask of bool that broadcasts to {pairs}, and got {kind_of(mask)}"
             require(fits and mask.dtype == torch.bool, sentence)
         self.asked.append((query, key, value, mask))
         return self.change(attention_batched(query, key, value, mask), len(self.asked))
@@ -93,7 +93,7 @@ def look_at_encoder(answer: Any, *given: Any) -> dict[str, Any]:
     """The properties of an encoder in words, up to the first that is not as it should be."""
     plan, facts = Plan(*given), {}
     ids, dtype = plan.attention.ids, plan.attention.dtype
-    inside = [wiring, masks, places, residuals, slopes]
+    inside = [wiring, masks, places, residuals, slopes, bends]
     looks = (
         [kind, tables, form, *inside] if _looked_into(ids, dtype) else [kind, form] + [learns] * plan.attention.learn
     )
@@ -287,6 +287,19 @@ def slopes(answer: Any, plan: Plan, model: Any, ids: Tensor, dtype: torch.dtype)
         (result * torch.linspace(-1, 2, result.numel(), dtype=result.dtype).view_as(result)).sum().backward()
     reached = all(parameter.grad is not None for parameter in model.parameters())
     yield "slopes reach every parameter", reached, reached
+
+
+def bends(answer: Any, plan: Plan, model: Any, ids: Tensor, dtype: torch.dtype) -> Iterator[Fact]:
+    """Whether the feed-forward is more than a product of tables, in which a factor of one could go to the other."""
+    run, hidden, seen = _Runs(plan, model, ids), {plan.feed_forward_width, 2 * plan.feed_forward_width}, []
+    before, tables = run(ids), [p for p in model.parameters() if p is not model.embedding.weight]
+    for factor in (-1.0, 2.0):
+        with torch.no_grad():
+            for table in tables:
+                if hidden & set(table.shape):
+                    table *= factor if table.shape[0] in hidden else 1 / factor
+        seen.append(_differ(run(ids), before))
+    yield "the feed-forward bends between its tables", any(seen), any(seen)
 
 
 def learns(answer: Any, plan: Plan, model: Any, ids: Tensor, dtype: torch.dtype) -> Iterator[Fact]:
