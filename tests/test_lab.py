@@ -292,7 +292,9 @@ def test_start_opens_the_first_lesson(installs: list, monkeypatch: pytest.Monkey
 
 def test_ctrl_c_waits_for_the_program_and_then_stops() -> None:
     child = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); print('finished')"
-    code = f"import sys, lab; lab.venv_python = lambda: sys.executable; lab.call(['-c', {child!r}]); print('went on')"
+    # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that: listen, as in a terminal.
+    listen = "import signal, sys, lab; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{listen}; lab.venv_python = lambda: sys.executable; lab.call(['-c', {child!r}]); print('went on')"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.stdout == "finished\n"
     assert "KeyboardInterrupt" in result.stderr
