@@ -14,6 +14,16 @@ from llm_lab.checks.compare import Difference, difference
 from llm_lab.checks.picture import can_draw, draw_difference, show_difference
 
 
+@pytest.fixture(autouse=True)
+def matplotlib_as_it_comes():
+    """Other tests of the same process set a style, and leave figures open."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.use("Agg")
+        plt.close("all")
+        yield
+
+
 def images(figure):
     return [axes.images[0].get_array().tolist() for axes in figure.axes]
 
