@@ -78,7 +78,7 @@ def plain_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets:
 
     features (N, E), weight (V, E), bias (V,), targets (N,) with -100 for none.
     """
-    logits = F.linear(features, weight, bias).float()
+    logits = F.linear(features, weight, bias).to(bias.dtype)  # the parameters' precision, also under autocast
     return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
 
 

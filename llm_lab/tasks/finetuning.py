@@ -155,7 +155,7 @@ def finetune(
     trainer.run()
     if settings.mode == "lora" and not trainer.interrupted:
         merge_lora(model.encoder)
-    model.eval()
+    model.eval().cpu()
     return tuned, trainer
 
 

@@ -36,7 +36,7 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run leaves behind: the model and one record a step (see `train/loop.py`)."""
+    """What a training run leaves behind: the model, on the CPU, and one record a step (see `train/loop.py`)."""
 
     pretrained: Pretrained
     records: list[Record]
@@ -109,7 +109,7 @@ def pretrain(
             evaluate(model)
         write_model(model)
     distributed.leave()
-    return Run(Pretrained(model.eval(), dataset.tokenizer, record), records, folder, trainer.interrupted)
+    return Run(Pretrained(model.eval().cpu(), dataset.tokenizer, record), records, folder, trainer.interrupted)
 
 
 def _is_written(folder: Path, steps: int) -> bool:
