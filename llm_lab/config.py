@@ -124,6 +124,7 @@ class TrainConfig:
     checkpoint_every: int = setting(200, "steps from one checkpoint to the next")
     precision: str = setting("auto", "auto, fp32, bf16 or fp16")
     device: str = setting("auto", "auto, cpu, cuda or mps")
+    compile: bool = setting(False, "join small operations by torch.compile: half a minute first, then faster on a GPU")
     seed: int = setting(0, "start of every random draw: weights, order of rows, masks")
 
     def __post_init__(self) -> None:

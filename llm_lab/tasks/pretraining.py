@@ -5,13 +5,13 @@ run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llm_lab.config import MaskingConfig, ModelConfig, TrainConfig
 from llm_lab.home import write_atomically
@@ -100,7 +100,8 @@ def pretrain(
         write_atomically(folder / "model" / CARD_FILE, pretraining_card(folder.resolve().name, made).encode())
         save_pretrained(folder / "model", Pretrained(model, dataset.tokenizer, made))  # type: ignore[arg-type]
 
-    trainer = Trainer(model, stream, loss_sum, train_config, folder, evaluate, write_model, show_progress)  # type: ignore[arg-type]
+    loss = compiled(loss_sum) if train_config.compile else loss_sum
+    trainer = Trainer(model, stream, loss, train_config, folder, evaluate, write_model, show_progress)  # type: ignore[arg-type]
     if resume:
         trainer.resume()
     records = trainer.run()
@@ -110,6 +111,24 @@ def pretrain(
         write_model(model)
     distributed.leave()
     return Run(Pretrained(model.eval().cpu(), dataset.tokenizer, record), records, folder, trainer.interrupted)
+
+
+def compiled(loss_sum: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same loss through `torch.compile`. Raises RunError, when it is first called, where PyTorch can't compile."""
+    from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+    fast = torch.compile(loss_sum)
+
+    def run(*arguments: Any) -> Tensor:
+        try:
+            return fast(*arguments)
+        except TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RunError(
+                f"torch.compile fails here ({reason}): leave out --compile, and choose another folder."
+            ) from error
+
+    return run
 
 
 def _is_written(folder: Path, steps: int) -> bool:

@@ -47,6 +47,11 @@ def test_a_run_has_the_cpus_losses(tiny_dataset, tmp_path, optimizer, precision)
     assert gap.max() < (0.02 if precision == "fp32" else 0.15)
 
 
+def test_a_compiled_run_has_the_losses_of_a_plain_one(tiny_dataset, tmp_path):
+    plain, compiled = (losses(tiny_dataset, tmp_path / str(way), steps=10, compile=way) for way in (False, True))
+    assert torch.allclose(plain, compiled, atol=1e-3)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_run_that_was_broken_off_goes_on_with_its_own_numbers(tiny_dataset, tmp_path, dropout):
     """With dropout this needs the GPU's own random state: with another one the losses differ by 0.1 and more."""

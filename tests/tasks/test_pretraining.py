@@ -293,3 +293,30 @@ def test_a_full_disk_leaves_the_older_card(tiny_dataset, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         start(tiny_dataset, tmp_path / "run", resume=True)
     assert card.read_text() == "an older card"
+
+
+# -- torch.compile ----------------------------------------------------------------------------------------------------
+
+
+def test_a_compiled_run_has_the_losses_of_a_plain_one(tiny_dataset, tmp_path):
+    model, losses = replace(MODEL, num_layers=1), []
+    for way in (False, True):
+        plan = replace(SHORT, steps=3, compile=way)
+        run = pretrain(tiny_dataset, model, plan, MASKING, tmp_path / str(way), show_progress=False)
+        losses.append([record["loss"] for record in run.records])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert json.loads((tmp_path / "True" / "run.json").read_text())["train"]["compile"] is True
+
+
+def test_where_nothing_can_be_compiled_a_sentence_says_so(tiny_dataset, tmp_path, monkeypatch):
+    from torch._dynamo.exc import TorchDynamoException
+
+    def fails(function):
+        def call(*arguments):
+            raise TorchDynamoException("No working C++ compiler found\nmore lines")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(RunError, match=r"fails here \(No working C\+\+ compiler found\): leave out --compile"):
+        pretrain(tiny_dataset, MODEL, replace(SHORT, compile=True), MASKING, tmp_path / "run", show_progress=False)
