@@ -37,6 +37,8 @@ def with_range(value: Spread, form: str = ",.0f") -> str:
 
 def conditions(run: dict[str, Any]) -> str:
     """What a table's heading says of the run."""
+    if run.get("device") == "cuda":
+        return "on the card"
     return f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
 
 
@@ -198,9 +200,9 @@ def lesson_table(run: dict[str, Any]) -> str:
 
 def learning_table(content: dict[str, Any]) -> str:
     """When each model reaches our loss of a minute."""
-    minute, target, runs = content["minute"], content.get("target"), content["runs"]
-    if target is None:
+    if "target" not in content:
         return "The search is under way.\n"
+    minute, target, runs = content["minute"], content["target"], content["runs"]
     rows = []
     for model, rate in content["best_rates"].items():
         mine = [run for run in runs if run["model"] == model and run["learning_rate"] == rate]
