@@ -86,6 +86,7 @@ def test_a_step_of_muon_is_pytorchs(cuda):
     torch.manual_seed(0)
     weights = [torch.nn.Parameter(torch.randn(24, 40, device=cuda)) for _ in range(2)]
     weights[1].data.copy_(weights[0])
+    start = weights[0].detach().clone()
     rule = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
     ours = Muon([weights[0]], dtype=torch.bfloat16, **rule)
     theirs = torch.optim.Muon([weights[1]], adjust_lr_fn="match_rms_adamw", **rule)
@@ -94,7 +95,7 @@ def test_a_step_of_muon_is_pytorchs(cuda):
         for weight, optimizer in zip(weights, (ours, theirs), strict=True):
             weight.grad = gradient.clone()
             optimizer.step()
-    assert torch.allclose(weights[0], weights[1], atol=0.02 * 3 * 0.2)
+    assert (weights[0] - weights[1]).norm() < 0.05 * (weights[1] - start).norm()  # of the way that both have gone
 
 
 def test_one_process_of_torchrun_trains_as_without_it(text_file, tmp_path):
