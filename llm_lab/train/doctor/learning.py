@@ -46,7 +46,7 @@ def examine_learning(subject: Subject) -> list[Finding]:
     stands = abs(start - reached) < 0.2 * (start - bound)
     for factor in OTHER_RATES[::-1] if stands else OTHER_RATES:
         other = overfit(subject, batch, factor, STEPS_AT_OTHER_RATES, bound)
-        if other >= bound:
+        if not other < bound:  # NaN too, which a rate that is far too large ends in
             continue
         side = "too large" if factor < 1 else "too small"
         if side == "too small" and moves:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from llm_lab.train.doctor import learning
 from llm_lab.train.doctor.learning import easy_loss, examine_learning, overfit
 from llm_lab.ward import TrainingRun
 from tests.train.doctor.runs import SMALL, batch_of, small
@@ -62,6 +63,15 @@ def test_what_cannot_be_learnt_at_any_rate():
     (finding,) = examine_learning(replace(subject, loss_sum=loss_sum))
     assert finding.name == "one batch can't be learnt"
     assert finding.sentence.endswith("is something bounding them?")
+
+
+def test_a_rate_that_ends_in_nan_has_not_learnt_the_batch(monkeypatch):
+    def overfit(subject, batch, factor, steps, bound=0.0):
+        return math.nan if factor > 1 else 5.0
+
+    monkeypatch.setattr(learning, "overfit", overfit)
+    (finding,) = examine_learning(small())
+    assert finding.name == "one batch can't be learnt"
 
 
 def test_learning_by_heart_changes_nothing():
