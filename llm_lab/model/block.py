@@ -5,6 +5,7 @@ Letters: B batch, T tokens, K chosen positions, E embedding width, F feed-forwar
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,6 +32,13 @@ def require_short(ids: Tensor, max_length: int) -> None:
     """Raise ValueError if the rows of ids (B, T) are longer than a model takes."""
     if ids.shape[1] > max_length:
         raise ValueError(f"a row of {ids.shape[1]} tokens is longer than this model's {max_length}: shorten it.")
+
+
+def product_format(x: Tensor) -> torch.dtype:
+    """The number format in which a linear layer multiplies x: autocast's for fp32 numbers where it is on, else x's."""
+    device = x.device.type
+    converted = x.dtype == torch.float32 and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if converted else x.dtype
 
 
 class RMSNorm(nn.RMSNorm):
@@ -75,6 +83,7 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, E) -> (B, T, E), each token by itself."""
+        x = x.to(product_format(x))  # once for both
         return self.down(F.gelu(self.gate(x)) * self.up(x))
 
 
@@ -151,9 +160,10 @@ class Block(nn.Module):
     def attention_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the attention reads of the residual stream, (B, T, E) -> (B, T, E)."""
         x = x if self.post_norm else self.attention_norm(x)
-        return x if self.convolution is None else self.convolution(x, mask)
+        x = x if self.convolution is None else self.convolution(x, mask)
+        return x.to(product_format(x))  # once for queries, keys and values
 
 
 def _at(positions: Tensor, rotary: Rotary | None) -> Rotary | None:
-    """The rotary tables of chosen positions: (T, D) -> (B, 1, K, D)."""
-    return None if rotary is None else (rotary[0][positions][:, None], rotary[1][positions][:, None])
+    """The rotary tables of chosen positions: (T, D) -> (B, K, D)."""
+    return None if rotary is None else (rotary[0][positions], rotary[1][positions])

@@ -69,12 +69,14 @@ def rotate_loops(x: Tensor, base: float = ROTARY_BASE) -> Tensor:
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn each pair of features by its position's angle. x (B, H, T, D); tables (T, D) or (B, 1, T, D).
+    """Turn each pair of features by its position's angle. x (..., D), tables (..., D) that broadcast to it.
 
-    A query at p and a key at q then meet with a dot product that depends on p - q alone.
+    A query at p and a key at q then meet with a dot product that depends on p - q alone. Half a roll brings each
+    feature its partner; the minus of the first half is given to the table, which is small.
     """
-    first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat((-second, first), dim=-1) * sine
+    first, second = sine.chunk(2, dim=-1)
+    partner = x.roll(x.shape[-1] // 2, dims=-1)
+    return torch.addcmul(x * cosine, partner, torch.cat((-first, second), dim=-1))
 
 
 def alibi_slopes(num_heads: int) -> Tensor:

@@ -224,7 +224,7 @@ def test_chosen_queries_with_their_own_tables_equal_the_dense_rows(ours):
     dense = ours(x, x, rotary=(cosine, sine))
     chosen = torch.tensor([[0, 5], [3, 1]])
     picked = torch.stack([x[b, chosen[b]] for b in range(2)])
-    sparse = ours(picked, x, rotary=(cosine, sine), query_rotary=(cosine[chosen][:, None], sine[chosen][:, None]))
+    sparse = ours(picked, x, rotary=(cosine, sine), query_rotary=(cosine[chosen], sine[chosen]))
     assert torch.allclose(sparse, torch.stack([dense[b, chosen[b]] for b in range(2)]), rtol=0, atol=1e-12)
 
 
