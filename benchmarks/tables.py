@@ -22,6 +22,7 @@ MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_MEASURED = "Not measured yet."
 NO_CARD = "On a GPU: not measured; no machine with one was at hand."
 OURS_FIRST = ("ours", "ours, packed")  # the row that the ratios are taken of
+SAME_SHAPE = "ours as BERT"  # and the one that computes what BERT computes
 
 
 def grid(head: list[str], rows: Iterable[list[str]]) -> str:
@@ -69,11 +70,12 @@ def ratio_to(base: dict[str, Any] | None, other: dict[str, Any]) -> Spread | Non
 
 def throughput_table(run: dict[str, Any]) -> str:
     """One measurement: a row a contestant."""
-    base = base_of(run)
+    bases = [base_of(run), *(one for one in run["contestants"] if one["name"] == SAME_SHAPE)]
     maker = run.get("maker_tflops")
-    head = ["", "real tokens/s", "ours is faster by", "format", "GFLOP a step", "share of the peak"]
+    head = ["", "real tokens/s", "our speed / theirs", f"{SAME_SHAPE} / theirs"][: 2 + len(bases)]
+    head += ["format", "GFLOP a step", "share of the peak"]
     head += ["MFU"] * bool(maker) + ["first step", "memory", "parameters"]
-    rows = [_row(one, base, run["peak_gflops"], maker) for one in run["contestants"]]
+    rows = [_row(one, bases, run["peak_gflops"], maker) for one in run["contestants"]]
     peaks = ", ".join(f"{name} {value:,.0f}" for name, value in run["peak_gflops"].items())
     title = f"**{run['size']}, {run['rows']} rows, {conditions(run)}** ({shape_words(run)}; {run['rounds']} rounds"
     title += f"; matrix product in GFLOP/s: {peaks}; load before: {load_words(run)})"
@@ -89,13 +91,16 @@ def load_words(run: dict[str, Any]) -> str:
     return f"{run['load'][0]:.1f}" if run.get("load") else "unknown"
 
 
-def _row(one: dict[str, Any], base: dict[str, Any] | None, peaks: dict[str, float], maker: float | None) -> list[str]:
+def _row(
+    one: dict[str, Any], bases: list[dict[str, Any] | None], peaks: dict[str, float], maker: float | None
+) -> list[str]:
     speed = spread([one["tokens"] / seconds for seconds in one["seconds"]])
-    ratio = ratio_to(base, one)
     rate = one["flops"] / statistics.median(one["seconds"]) / 1e9  # GFLOP/s
     variant = f" ({one['variant']})" if one["variant"] and len(one["trials"]) > 1 else ""
     cells = [one["name"] + variant, with_range(speed)]
-    cells.append("" if ratio is None or one is base else with_range(ratio, ".2f"))
+    for base in bases:
+        ratio = None if base is one or one["name"].startswith("ours") and base is not bases[0] else ratio_to(base, one)
+        cells.append("" if ratio is None else with_range(ratio, ".2f"))
     cells += [one["precision"], flops_words(one), f"{rate / peaks[one['precision']]:.0%}" if one["flops"] else ""]
     cells += [f"{rate / 1000 / maker:.1%}"] if maker else []
     return [*cells, f"{one['first_step_seconds']:.1f} s", memory_words(one.get("memory")), f"{one['parameters']:,}"]
@@ -105,8 +110,8 @@ def flops_words(one: dict[str, Any]) -> str:
     """Counted operations of a step, with the formula's where they differ, and the optimizer's."""
     steps = one["steps"]
     words = f"{one['flops'] / steps / 1e9:.2f}"
-    if one["formula_flops"] is not None and one["formula_flops"] != one["flops"]:
-        words += f" (formula {one['formula_flops'] / steps / 1e9:.2f})"
+    formula = words if one["formula_flops"] is None else f"{one['formula_flops'] / steps / 1e9:.2f}"
+    words += f" (formula {formula})" if formula != words else ""
     return words + (f" + {one['optimizer_flops'] / steps / 1e9:.2f}" if one["optimizer_flops"] else "")
 
 
@@ -214,7 +219,7 @@ def learning_table(content: dict[str, Any]) -> str:
             rows.append([*row, with_range(right, ".1%")])
     head = ["", "learning rate", "budget", "tokens read", "held-out loss", "right"]
     sentences = [verdict(content, model) for model in content["best_rates"] if model != "ours"]
-    return grid(head, rows) + f"\nOur loss after {minute:.0f} s: {target:.2f}. " + " ".join(sentences) + "\n"
+    return grid(head, rows) + f"\nOur mean loss after {minute:.0f} s: {target:.2f}. " + " ".join(sentences) + "\n"
 
 
 def verdict(content: dict[str, Any], model: str) -> str:

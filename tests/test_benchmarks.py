@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import batches, contestants, memory, profiling, scaling, throughput
+from benchmarks.__main__ import main
 from benchmarks.contestants import CONTESTANTS, OURS, STEPS, Setup, Variant, operations, parameters_of
 from benchmarks.ladder import ALL, LEVERS, build, loss_with, rows_of_ladder
 from benchmarks.work import SIZES, Size, step_flops
@@ -227,6 +228,15 @@ def test_what_is_not_installed_is_skipped_with_a_sentence(
     assert [one["name"] for one in measured["contestants"]] == [OURS, "nn.TransformerEncoder"]
     sentence = "BERT: skipped, transformers is not installed (pip install transformers)."
     assert measured["skipped"] == [sentence] and sentence in capsys.readouterr().out
+
+
+def test_learning_without_transformers_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["learning", "--quick", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "BERT: skipped, transformers is not installed (pip install transformers).\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_fastest_variant_competes(monkeypatch: pytest.MonkeyPatch) -> None:
