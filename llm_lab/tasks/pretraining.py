@@ -71,6 +71,7 @@ def pretrain(
             f"a row of {dataset.language.name} is one sentence, {dataset.row_length} tokens at most, not "
             f"{train_config.row_length}: leave out --row-length."
         )
+    _require_format(model_config, train_config)
     rank, world_size = distributed.join()
     if distributed.is_first():
         _claim(folder, _describe(dataset, model_config, train_config, masking), resume)
@@ -136,6 +137,21 @@ def _is_written(folder: Path, steps: int) -> bool:
     if not all((folder / name).is_file() for name in (CARD_FILE, "config.json", WEIGHTS)):
         return False
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))["record"].get("steps_done") == steps
+
+
+def _require_format(model: ModelConfig, train: TrainConfig) -> None:
+    """Raise RunError if this processor has no bf16 for the model: PyTorch's LSTM needs instructions that few have."""
+    device = choose_device(train.device)
+    if device.type != "cpu" or train.precision != "bf16" or model.architecture not in ("lstm", "bilstm"):
+        return
+    try:
+        with autocast(device, "bf16"):
+            nn.LSTM(8, 8)(torch.zeros(1, 1, 8))
+    except RuntimeError as error:
+        raise RunError(
+            f"PyTorch has no bf16 for --architecture {model.architecture} on this processor: leave out --precision "
+            "bf16."
+        ) from error
 
 
 def _describe(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_lab.config import BERT_SHAPE, SIZES, ModelConfig
+from llm_lab.model import heads
 from llm_lab.model.attention import SHORT_ROW
 from llm_lab.model.encoder import Encoder
 from llm_lab.model.heads import MaskedLanguageModel
@@ -184,6 +185,49 @@ def test_a_choice_trains_under_autocast_and_pads_as_the_default_does(choice):
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         # A bias of the keys adds the same to all scores of a query: softmax doesn't see it.
         assert (parameter.grad != 0).any() or name.endswith("key.bias"), name
+
+
+@pytest.mark.parametrize("kind", ["default", "BERT"])
+def test_in_bf16_the_fast_path_errs_no_more_than_the_plain_one(kind, monkeypatch):
+    """Against gradients in fp64. Plain: each layer converts for itself, and the loss is the formula."""
+    config = replace(SHAPES["three layers"], **(BERT_SHAPE if kind == "BERT" else {}))
+    exact, rounded = random_model(config, scale=0.1), random_model(config, torch.float32, scale=0.1)
+    rounded.load_state_dict(exact.state_dict())
+    ids, positions = torch.randint(5, 203, (8, 12)), torch.arange(0, 12, 2).expand(8, 6)
+    targets = torch.randint(5, 203, (8, 6))
+
+    def gradients(model):
+        model.zero_grad()
+        model.loss_sum(ids, positions, targets).backward()
+        return {name: parameter.grad.double() for name, parameter in model.named_parameters()}
+
+    def errors():
+        with torch.autocast("cpu", torch.bfloat16):
+            found = gradients(rounded)
+        return {name: float((found[name] - right[name]).norm() / right[name].norm()) for name in right}
+
+    right = gradients(exact)
+    right = {name: gradient for name, gradient in right.items() if not name.endswith("key.bias")}  # zero
+    fast = errors()
+    monkeypatch.setattr("llm_lab.model.block.product_format", lambda x: x.dtype)
+    monkeypatch.setattr(heads, "chunked_cross_entropy", heads.plain_cross_entropy)
+    plain = errors()
+    assert fast != plain and max(fast.values()) < 0.05
+    for name in right:
+        assert fast[name] < 1.25 * plain[name], name
+
+
+def test_queries_keys_and_values_share_one_conversion_and_so_do_gate_and_up():
+    model = random_model(SHAPES["one layer"], torch.float32)
+    only = model.encoder.blocks[0]
+    read = []
+    for layer in (*only.attention.children(), *only.feed_forward.children()):
+        layer.register_forward_pre_hook(lambda layer, inputs: read.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randint(5, 61, (2, 6)))
+    query, key, value, _, gate, up, _ = read
+    assert query is key is value and gate is up
+    assert query.dtype == gate.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal", "alibi"])

@@ -84,18 +84,15 @@ def test_both_losses_are_the_definition_forward_and_backward(n, width, size, chu
         patch.setattr(heads, "CHUNK", chunk)
         for loss_of in (by_definition, plain_cross_entropy, chunked_cross_entropy):
             inputs = [x.clone().requires_grad_() for x in made]
-            if loss_of is plain_cross_entropy:  # it computes in fp32
-                loss = loss_of(*inputs, targets).double()
-            else:
-                loss = torch.as_tensor(loss_of(*inputs, targets), dtype=torch.float64)
+            loss = torch.as_tensor(loss_of(*inputs, targets), dtype=torch.float64)
             if loss.requires_grad:
                 (3 * loss).backward()  # the gradient from above is handed on
             results.append((loss.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]))
-    (expected, gradients), plain, chunked = results
-    for (loss, found), tolerance in ((plain, 1e-5), (chunked, 1e-10)):
-        assert torch.allclose(loss, expected, rtol=tolerance, atol=tolerance)
+    (expected, gradients), *others = results
+    for loss, found in others:
+        assert torch.allclose(loss, expected, rtol=1e-10, atol=1e-10)
         for one, other in zip(found, gradients, strict=True):
-            assert torch.allclose(one, other, rtol=0, atol=tolerance * max(1.0, float(other.abs().max())))
+            assert torch.allclose(one, other, rtol=0, atol=1e-10 * max(1.0, float(other.abs().max())))
 
 
 def test_the_loss_of_the_model_is_that_of_its_logits():

@@ -74,6 +74,18 @@ def test_the_ladder_of_rotations_is_one_and_is_a_complex_product(batch, heads, l
     assert torch.allclose(turned, torch.cat((by_complex.real, by_complex.imag), dim=-1), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_the_ladder_of_rotations_has_one_gradient(dtype, tolerance):
+    torch.manual_seed(0)
+    x, upstream = torch.randn(2, 2, 3, 5, 8, dtype=dtype)
+    x.requires_grad_()
+    cosine, sine = (table.to(dtype) for table in tables(5, 8))
+    gradients = [torch.autograd.grad(turned, x, upstream)[0] for turned in (rotate_loops(x), rotate(x, cosine, sine))]
+    assert torch.allclose(*gradients, rtol=tolerance, atol=tolerance)
+    back = rotate(upstream, cosine, -sine)  # the gradient is turned back by the same angle
+    assert torch.allclose(gradients[0], back, rtol=tolerance, atol=tolerance)
+
+
 def test_the_layout_is_that_of_transformers():
     query, key = torch.randn(2, 2, 3, 9, 16, dtype=torch.float64)
     cosine, sine = tables(9, 16)

@@ -197,6 +197,19 @@ def test_rows_longer_than_the_model_are_refused(tiny_dataset, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_lstm_without_bf16_is_refused_before_anything_is_written(tiny_dataset, tmp_path, monkeypatch):
+    """Processors differ: here it is PyTorch's error that is made, and our sentence that is read."""
+
+    def no_primitive(*arguments):
+        raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", no_primitive)
+    model = ModelConfig(architecture="bilstm", width=32, num_layers=1, max_length=16)
+    with pytest.raises(RunError, match="no bf16 for --architecture bilstm on this processor: leave out --precision"):
+        start(tiny_dataset, tmp_path / "run", model, replace(SHORT, precision="bf16"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(tiny_dataset, tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(RunError, match="is a file: choose a folder for the run"):
