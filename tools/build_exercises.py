@@ -28,8 +28,8 @@ from tools.stamp_links import stamp
 STUB = "exercise"  # the tag of a cell that the reader fills; the id is the next tag
 HOW = """\
 Fill in a stub, run it, and run the check below it. A check says that it is right, or which mistake it sees. Stuck? Take
-the # away from the line with `hint`, and run the cell again: three hints, one a time. After them, `show_me` in place of
-`hint` explains the answer."""
+the # away from the line with `hint`, and run the cell again: three hints, one at a time. After them, `show_me` in place
+of `hint` explains the answer."""
 NAMES = "import numpy as np\nimport torch\n\nfrom llm_lab.checks import check, evidence, hint, progress, show_me"
 
 

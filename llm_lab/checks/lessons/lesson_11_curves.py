@@ -105,7 +105,7 @@ TURNS = Choice(
     title="It learns, and then it unlearns",
     task="""\
 The figure shows a run on the known language, with a batch of new sentences at each step. Nobody touched it on the way,
-and no number became NaN. Which statement fits all of its marks?""",
+and no number became NaN. Which statement fits everything in the figure?""",
     why="Where a curve turns is a fact about the program: something happens there.",
     difficulty=2,
     minutes=5,

@@ -159,7 +159,7 @@ leave the rest as it is: AdamW, and its rate.""",
     why="So they come in life: several at once, and the loss falls all the same.",
     difficulty=4,
     minutes=30,
-    first="go through it with section 12 of the lesson, the page to print: which line would catch which symptom?",
+    first="read it line by line beside a loop that is healthy, that of lesson 09. Which lines differ?",
     hints=(
         "Three questions: which words does step 7 hide, what is True in the mask, which places does the loss count?",
         "Then the three lines that learn: what is in `.grad` when `backward` begins, and what does clipping change?",
@@ -168,7 +168,8 @@ leave the rest as it is: AdamW, and its rate.""",
     ),
     explanation="""\
 The masks never changed, padding was read and words were not, the filler was asked as if it were word 0, old slopes were
-never cleared, and clipping came after the step that it should tame. Each has its test in the lesson.""",
+never cleared, and clipping came after the step that it should tame. The lesson has tests for the mask, the filler and
+the old slopes. For the others, look at what each step hides, and at the slopes' length just before the step.""",
     setup="import torch.nn.functional as F\nfrom torch import nn",
     stub="""
 def cured(model, rows, hide, pad_id, steps, rate):

@@ -64,16 +64,17 @@ EXAM = Mend(
     task="""\
 `exam(model, batches)` should return the held-out loss, a number: the nats a target over *all* targets of all batches.
 `batches` is a list of pairs: inputs (B, T) and labels (B, T) with -100 where there is no target, masked once and for
-all. `model(inputs)` gives the scores (B, T, V). The code below gives another mark each time that it is called, and when
-a batch has no target it gives NaN. Beside this it weighs the batches wrongly, keeps what only training needs, and a
-model must afterwards be in the mode in which it came. Mend it.""",
+all. `model(inputs)` gives the scores (B, T, V). The code below gives another loss each time that it is called, and when
+a batch has no target it gives NaN. Beside this it weighs the batches wrongly, keeps the graph that only `backward`
+needs, and a model must afterwards be in the mode in which it came. Mend it.""",
     why="Every comparison of this course hangs on this number.",
     difficulty=3,
     minutes=10,
-    first="call it twice and look at the two marks. Which layer of a model draws lots while `model.training` is True?",
+    first="call it twice: the two losses should agree. Which layer of a model behaves differently in training?",
     hints=(
-        "`model.eval()` before, and afterwards the mode that `model.training` had at the start, whichever it was.",
-        "A batch with few targets must not weigh as much as one with many: what should be added up, and what divided?",
+        "Who comes back to the model afterwards, and how will they find it? And what weighs a batch with few targets?",
+        """`model.eval()` before, and afterwards the mode that `model.training` had at the start. A batch with few
+        targets must not weigh as much as one with many: what should be added up, and what divided?""",
         """`F.cross_entropy(..., reduction="sum")` gives the nats of a batch; count its labels that are not -100. All
         under `torch.no_grad()`, and one division at the end.""",
     ),
@@ -97,7 +98,7 @@ def exam(model, batches):
     may_draw=True,
     wrong=catalogue("""
 # dropout is on
-The same weights get another mark each time: some numbers are dropped in the exam. Which mode is the model in?
+The same weights get another loss each time: some numbers are dropped in the exam. Which mode is the model in?
 - model.eval()
 + model.train()
 
@@ -138,7 +139,7 @@ A model that came in the mode of evaluation leaves in that of training. Keep wha
 + model.train()
 
 # slopes are prepared
-The marks are right. But PyTorch keeps all that `backward` would need, for each batch: memory and time for nothing.
+The losses are right. But PyTorch keeps all that `backward` would need, for each batch: memory and time for nothing.
 - with torch.no_grad():
 + if True:
 
@@ -236,9 +237,9 @@ another size, by 1e-6 say. And a row may also read the *mask* of another.""",
     why="A wrong reshape, or a norm over the wrong axis, lets rows read each other. The curve shows nothing of it.",
     difficulty=3,
     minutes=15,
-    first="ask the model for the whole batch, and for the first row alone, `ids[:1]` and `mask[:1]`. Compare.",
+    first="a row that stands alone can't read others. What should its scores be, if it never did?",
     hints=(
-        "A row that stands alone can't read others. What should its scores be, if it never did?",
+        "Ask the model for the whole batch, and for the first row alone, `ids[:1]` and `mask[:1]`. Compare.",
         "Loop over all rows, each a batch of one: `ids[b : b + 1]`, with its own mask. And no dropout: `model.eval()`.",
         "`torch.allclose(a, b, atol=1e-4)` is True when two tensors differ by no more than rounding.",
     ),

@@ -251,18 +251,17 @@ sum or a mean.""",
     why="Visible words that count make a wonderful curve; a target that doesn't count is a word that is never learnt.",
     difficulty=3,
     minutes=12,
-    first="""\
-let `scores.requires_grad_()` know that you want slopes, call `backward` on the loss, and look at the shape of
-`scores.grad`.""",
+    first="a place counts if the loss changes with its scores. How does PyTorch say how much it does?",
     hints=(
-        "A place counts if the loss has a slope there. Of (B, T, V) slopes you need one answer for each place.",
+        """Let `scores.requires_grad_()` know that you want slopes, call `backward` on the loss, and look at the
+        shape of `scores.grad`: of (B, T, V) slopes you need one answer for each place.""",
         """Add up the slopes of a place for cross-entropy: what comes out? p minus 1 for the right word, p for all
-        others. Take their sizes first.""",
+        others. Take absolute values first.""",
         "Two maps of bool, (B, T): where a slope is, and where a target is. They must be equal, in both directions.",
     ),
     explanation="""\
-The slopes of one place add up to 0, for softmax pays what it takes, so their sizes are added. Then two maps must be the
-same. Without slopes it goes, too: change the scores of one place at a time, but not all V by the same amount.""",
+The slopes of one place add up to 0, for softmax pays what it takes, so absolute values are added. Then two maps must be
+the same. Without slopes it goes, too: change the scores of one place at a time, but not all V by the same amount.""",
     stub="""
 def only_targets(loss_of, scores, labels):
     '''True if every target counts in the loss, and nothing else does.'''

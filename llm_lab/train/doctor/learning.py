@@ -39,7 +39,7 @@ def examine_learning(subject: Subject) -> list[Finding]:
     reached = overfit(subject, batch, 1.0, STEPS, bound)
     if reached < bound:
         return []
-    what = f"{STEPS} steps on one batch bring its loss to {reached:.2f}, {bound:.2f} is easy"
+    what = f"{STEPS} steps on one batch bring its loss to {reached:.2f}, not below {bound:.2f}, which is easy"
     moves = start - reached > ON_ITS_WAY * (start - bound)
     if reached < easy_loss(batch, by_row=True) and not knows_order(subject):
         return []  # as well as a model without positions can: to it, the blanks of a row are all alike
