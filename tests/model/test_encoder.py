@@ -213,8 +213,9 @@ def test_in_bf16_the_fast_path_errs_no_more_than_the_plain_one(kind, monkeypatch
     monkeypatch.setattr(heads, "chunked_cross_entropy", heads.plain_cross_entropy)
     plain = errors()
     assert fast != plain and max(fast.values()) < 0.05
+    assert sum(fast.values()) < 1.15 * sum(plain.values())
     for name in right:
-        assert fast[name] < 1.25 * plain[name], name
+        assert fast[name] < 2 * plain[name], name  # of a small bias, rounding decides
 
 
 def test_queries_keys_and_values_share_one_conversion_and_so_do_gate_and_up():
