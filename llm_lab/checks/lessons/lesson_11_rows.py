@@ -237,7 +237,7 @@ another size, by 1e-6 say. And a row may also read the *mask* of another.""",
     why="A wrong reshape, or a norm over the wrong axis, lets rows read each other. The curve shows nothing of it.",
     difficulty=3,
     minutes=15,
-    first="a row that stands alone can't read others. What should its scores be, if it never did?",
+    first="think of a row that stands alone: it can't read others. What should its scores be, if it never did?",
     hints=(
         "Ask the model for the whole batch, and for the first row alone, `ids[:1]` and `mask[:1]`. Compare.",
         "Loop over all rows, each a batch of one: `ids[b : b + 1]`, with its own mask. And no dropout: `model.eval()`.",

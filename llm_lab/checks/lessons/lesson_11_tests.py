@@ -251,7 +251,7 @@ sum or a mean.""",
     why="Visible words that count make a wonderful curve; a target that doesn't count is a word that is never learnt.",
     difficulty=3,
     minutes=12,
-    first="a place counts if the loss changes with its scores. How does PyTorch say how much it does?",
+    first="think: a place counts if the loss changes with its scores. How does PyTorch say how much it does?",
     hints=(
         """Let `scores.requires_grad_()` know that you want slopes, call `backward` on the loss, and look at the
         shape of `scores.grad`: of (B, T, V) slopes you need one answer for each place.""",
