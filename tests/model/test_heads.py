@@ -148,6 +148,16 @@ def test_under_autocast_the_loss_and_the_gradients_of_weights_stay_in_fp32():
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_under_autocast_the_embeddings_gradient_is_not_rounded_to_bf16(monkeypatch):
+    """Pieces are added up in fp32, and their sum reaches the weight as it is."""
+    monkeypatch.setattr(heads, "CHUNK", 2)
+    torch.manual_seed(0)
+    features, weight, bias = torch.randn(7, 8), torch.randn(31, 8, requires_grad=True), torch.zeros(31)
+    with torch.autocast("cpu", torch.bfloat16):
+        chunked_cross_entropy(features, weight, bias, torch.arange(7)).backward()
+    assert not torch.equal(weight.grad, weight.grad.bfloat16().float())
+
+
 def test_an_impossible_word_costs_much_and_stays_finite():
     features, weight = torch.tensor([[1000.0]]), torch.tensor([[1.0], [-1.0]])
     inputs = [x.requires_grad_() for x in (features, weight, torch.zeros(2))]

@@ -74,6 +74,17 @@ def test_a_rate_that_ends_in_nan_has_not_learnt_the_batch(monkeypatch):
     assert finding.name == "one batch can't be learnt"
 
 
+@pytest.mark.parametrize(("share", "names"), [(0.96, []), (0.94, ["one batch can't be learnt"])])
+def test_a_batch_is_learnt_when_nearly_all_of_the_way_is_gone(share, names, monkeypatch):
+    bound, start = easy_loss(small().stream.batch(0)), 5.3
+
+    def overfit(subject, batch, factor, steps, bound_=0.0):
+        return start if steps == 0 else start - share * (start - bound)
+
+    monkeypatch.setattr(learning, "overfit", overfit)
+    assert [finding.name for finding in examine_learning(small())] == names
+
+
 def test_learning_by_heart_changes_nothing():
     subject = small()
     before = state_of(subject)
